@@ -1,0 +1,36 @@
+"""From texts to vectors: the protocol that every embedder keeps, and how one is chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.job import Space
+
+Vectors = npt.NDArray[np.float32]
+
+
+class Embedder(Protocol):
+    """Turns texts into unit vectors of one space."""
+
+    provider: str
+    """`local` or `openai`."""
+    space: Space
+    max_tokens: int
+    """The longest input, in the tokens of `count_tokens`; a longer one is an error, never cut silently."""
+    batch_size: int
+    """How many inputs one `embed` call should hold, so that progress shows and a crash loses little."""
+
+    def count_tokens(self, text: str) -> int: ...
+
+    async def embed(self, texts: Sequence[str]) -> Vectors:
+        """Vectors of shape (len(texts), dimensions), float32, finite, of length 1, in the order of `texts`.
+
+        Raises the JobErrors as their docstrings say; a wrong count, dimension, NaN or zero vector is Transient.
+        """
+        ...
+
+    async def close(self) -> None: ...

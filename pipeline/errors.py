@@ -1,0 +1,71 @@
+"""The ways in which a job can fail, and what each way costs.
+
+    PipelineError
+    ├── JobError                 one attempt of one job ended without a result
+    │   ├── Transient            try again later with backoff; counts a failure
+    │   ├── Throttled            a provider asked us to slow down; counts no failure
+    │   ├── Permanent            this file can never work; the job is dead at once
+    │   └── Misconfigured        our key or setting is wrong; pauses the stage, counts no failure
+    ├── LeaseLost                the job is no longer ours; nothing may be written
+    ├── Superseded               the object changed or went away under the job
+    └── SetupError               the process cannot start; the message names the remedy
+
+A message of a JobError reaches the owner of the file through `public.jobs.error`. It is written in
+the owner's words: what is wrong with the file and what they can do. It never holds file content,
+keys, paths of this machine or the text of an internal exception; those go to the log through `detail`.
+"""
+
+from __future__ import annotations
+
+
+class PipelineError(Exception):
+    """The root of all errors of ours."""
+
+
+class JobError(PipelineError):
+    """One attempt of one job ended without a result.
+
+    `message` is for the owner of the file, `detail` for the operator's log.
+    """
+
+    def __init__(self, message: str, *, detail: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.detail = detail
+
+
+class Transient(JobError):
+    """Something that tends to mend itself failed; the job is tried again after a growing delay."""
+
+
+class Throttled(JobError):
+    """A provider is over its limit or down. `retry_after` is in seconds; None lets the queue choose."""
+
+    def __init__(self, message: str, *, provider: str, retry_after: float | None = None, detail: str = "") -> None:
+        super().__init__(message, detail=detail)
+        self.provider = provider
+        self.retry_after = retry_after
+
+
+class Permanent(JobError):
+    """This version of this file can never be processed; uploading another version is the remedy."""
+
+
+class Misconfigured(JobError):
+    """A key or setting of the listener is wrong; the file is fine and waits until an operator has mended it."""
+
+    def __init__(self, message: str, *, provider: str, detail: str = "") -> None:
+        super().__init__(message, detail=detail)
+        self.provider = provider
+
+
+class LeaseLost(PipelineError):
+    """The job was cancelled, superseded, or taken by another listener after the lease expired."""
+
+
+class Superseded(PipelineError):
+    """The stored object is no longer the version that the job was made for; its newer version has its own job."""
+
+
+class SetupError(PipelineError):
+    """The process cannot start with these settings; the message says what to change."""

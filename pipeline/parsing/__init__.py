@@ -1,0 +1,31 @@
+"""From a fetched file to Markdown pages: the protocol that every parser keeps, and how one is chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from pipeline.job import FetchedFile, Parsed
+
+Progress = Callable[[float], Awaitable[None]]
+"""Called with the fraction done, 0.0 to 1.0; may raise LeaseLost, which must be let through."""
+Remember = Callable[[str], Awaitable[None]]
+"""Called with the provider's own job id as soon as it is known, before waiting for the result."""
+
+
+class Parser(Protocol):
+    """Turns a file into Markdown pages."""
+
+    name: str
+    """The provider's name: `local` or `llamaparse`; shown beside every chunk."""
+    fingerprint: str
+    """Changes whenever the same bytes could give another result: name, version, options."""
+
+    async def parse(self, file: FetchedFile, *, resume: str | None, remember: Remember, progress: Progress) -> Parsed:
+        """Parse `file`; `resume` is the provider's job id of an earlier attempt that was paid for but not collected.
+
+        Raises Permanent for a file that can never work, and the other JobErrors as their docstrings say.
+        """
+        ...
+
+    async def close(self) -> None: ...

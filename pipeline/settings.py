@@ -1,0 +1,92 @@
+"""Every setting of the listener, once. All are environment variables with the prefix UPLOAD_PIPELINE_."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from pipeline.errors import SetupError
+
+PREFIX = "UPLOAD_PIPELINE_"
+
+
+class Settings(BaseSettings):
+    """What a listener and the operators' commands need to know; secrets never show in its repr."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", extra="ignore")
+
+    environment: Literal["development", "staging", "production"] = "development"
+    supabase_url: str = Field("", description="https://<ref>.supabase.co, or the URL that `pipeline dev` prints")
+    supabase_anon_key: SecretStr = Field(SecretStr(""), description="the anon or sb_publishable_ key")
+    supabase_service_role_key: SecretStr = Field(SecretStr(""), description="the service_role or sb_secret_ key")
+    database_url: SecretStr = Field(SecretStr(""), description="Postgres as the role pipeline_worker, port 5432")
+    migration_database_url: SecretStr = Field(
+        SecretStr(""), description="Postgres as the role postgres; only `migrate`, `check` and operators' commands use it"
+    )
+    worker_password: SecretStr = Field(SecretStr(""), description="the password that `pipeline migrate` gives pipeline_worker")
+    jwt_secret: SecretStr = Field(SecretStr(""), description="the project's HS256 secret, where it has one")
+
+    parser: Literal["local", "llamaparse"] = "local"
+    llamaparse_api_key: SecretStr = SecretStr("")
+    llamaparse_base_url: str = "https://api.cloud.llamaindex.ai"
+    llamaparse_tier: Literal["fast", "cost_effective", "agentic", "agentic_plus"] = "cost_effective"
+    llamaparse_version: str = "latest"
+    llamaparse_timeout_seconds: float = Field(1800, gt=0, description="the deadline of one parse at the provider")
+    ocr: bool = Field(False, description="let the local parser read scanned pages (needs tessdata)")
+    tessdata_path: Path | None = None
+
+    embedder: Literal["local", "openai"] = "local"
+    openai_api_key: SecretStr = SecretStr("")
+    openai_base_url: str = "https://api.openai.com/v1"
+    openai_model: str = "text-embedding-3-small"
+    openai_dimensions: int = Field(1536, ge=1, le=4000)
+
+    chunk_tokens: int = Field(200, ge=16, le=8192, description="the longest passage, in the embedding model's tokens")
+    chunk_overlap: float = Field(0.15, ge=0, lt=0.9, description="the part of a passage repeated from the one before it")
+
+    concurrency: int = Field(4, ge=1, le=256, description="jobs at once in this listener")
+    lease_seconds: float = Field(60, ge=1)
+    poll_seconds: float = Field(5, gt=0, description="how often to look for jobs when no notification comes")
+    drain_seconds: float = Field(30, ge=0, description="how long SIGTERM waits for running jobs before releasing them")
+    max_file_size_bytes: int = Field(26_214_400, gt=0)
+    parse_timeout_seconds: float = Field(120, gt=0, description="wall time of the local parser's child process")
+    parse_memory_bytes: int = Field(2_000_000_000, gt=0, description="memory of the local parser's child process")
+    max_pages: int = Field(5000, gt=0)
+    max_text_bytes: int = Field(50_000_000, gt=0, description="text that one file may turn into")
+
+    http_host: str = "127.0.0.1"
+    http_port: int | None = Field(None, description="the listener's port for health and webhooks; unset means none")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+
+def known_variables() -> list[str]:
+    """The names of all settings as environment variables."""
+    return [PREFIX + name.upper() for name in Settings.model_fields]
+
+
+def load(**overrides: object) -> Settings:
+    """Read the environment and `.env`.
+
+    Raises SetupError naming each wrong or unknown variable, with the nearest right name.
+    """
+    known = known_variables()
+    problems = []
+    for name in sorted(os.environ):
+        if name.upper().startswith(PREFIX) and name.upper() not in known:
+            near = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.5)
+            problems.append(f"{name} is no setting" + (f"; did you mean {near[0]}?" if near else ""))
+    try:
+        settings = Settings(**overrides)  # type: ignore[arg-type]
+    except ValidationError as error:
+        for fault in error.errors():
+            place = PREFIX + ".".join(str(part) for part in fault["loc"]).upper()
+            problems.append(f"{place}: {fault['msg']}")
+        raise SetupError("\n".join(problems)) from None
+    if problems:
+        raise SetupError("\n".join(problems))
+    return settings
