@@ -1,0 +1,95 @@
+"""Applies supabase/migrations to a project, keeping the same record as `supabase db push`, so that either tool goes on
+where the other stopped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+
+from pipeline.errors import SetupError
+
+MIGRATIONS = Path(__file__).resolve().parent.parent / "supabase" / "migrations"
+
+_HISTORY = """
+create schema if not exists supabase_migrations;
+create table if not exists supabase_migrations.schema_migrations (
+  version text primary key, statements text[], name text
+);
+"""
+
+
+def migrations() -> list[tuple[str, str, Path]]:
+    """(version, name, file) of every migration of ours, in order."""
+    found = []
+    for path in sorted(MIGRATIONS.glob("*.sql")):
+        version, _, name = path.stem.partition("_")
+        found.append((version, name, path))
+    if not found:
+        raise SetupError(f"There are no migrations in {MIGRATIONS}. Run the command from a checkout of the project.")
+    return found
+
+
+async def connect(db_url: str) -> psycopg.AsyncConnection:
+    """Connect as `postgres`; raises SetupError with the remedy."""
+    try:
+        return await psycopg.AsyncConnection.connect(db_url, autocommit=True, prepare_threshold=None, connect_timeout=15)
+    except psycopg.OperationalError as error:
+        raise SetupError(
+            f"The database does not let us in: {error}\n"
+            "Check UPLOAD_PIPELINE_MIGRATION_DATABASE_URL: the role postgres, the project's password, port 5432."
+        ) from None
+
+
+async def _applied(connection: psycopg.AsyncConnection) -> set[str]:
+    exists = await (
+        await connection.execute("select to_regclass('supabase_migrations.schema_migrations') is not null")
+    ).fetchone()
+    if not exists or not exists[0]:
+        return set()
+    rows = await (await connection.execute("select version from supabase_migrations.schema_migrations")).fetchall()
+    return {row[0] for row in rows}
+
+
+async def pending(db_url: str) -> list[str]:
+    """The names of the migrations that the project does not have yet."""
+    async with await connect(db_url) as connection:
+        applied = await _applied(connection)
+    return [f"{version}_{name}" for version, name, _ in migrations() if version not in applied]
+
+
+async def apply(db_url: str, *, worker_password: str | None = None, activate_space: str | None = None) -> list[str]:
+    """Apply what is missing, each migration in a transaction of its own; returns the names of those applied.
+
+    Then give pipeline_worker its password and make a space the active one, where asked to. Applying twice changes
+    nothing. Raises SetupError with the database's own sentence when a migration is refused; what came before it stays.
+    """
+    done = []
+    async with await connect(db_url) as connection:
+        # One at a time: two operators who migrate at once must not interleave.
+        await connection.execute("select pg_advisory_lock(hashtext('document pipeline migrations'))")
+        applied = await _applied(connection)
+        for version, name, path in migrations():
+            if version in applied:
+                continue
+            text = path.read_text(encoding="utf-8")
+            try:
+                async with connection.transaction():
+                    await connection.execute(text.encode())
+                    await connection.execute(_HISTORY.encode())
+                    await connection.execute(
+                        "insert into supabase_migrations.schema_migrations (version, statements, name) values (%s, %s, %s)",
+                        (version, [text], name),
+                    )
+            except psycopg.Error as error:
+                hint = f"\n{error.diag.message_hint}" if error.diag.message_hint else ""
+                raise SetupError(f"{error.diag.message_primary or error}{hint}\n(in {path.name})") from error
+            done.append(f"{version}_{name}")
+        if worker_password:
+            await connection.execute(
+                sql.SQL("alter role pipeline_worker password {}").format(sql.Literal(worker_password)).as_string().encode()
+            )
+        if activate_space:
+            await connection.execute("select pipeline.activate_space(%s)", (activate_space,))
+    return done

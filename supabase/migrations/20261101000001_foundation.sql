@@ -1,0 +1,138 @@
+-- The ground that everything stands on.
+--
+-- All tables and functions of the pipeline live in the private schema `pipeline`, which no API exposes. Clients see the
+-- few views and functions in `public` that the migration `api` makes. The listener works as the role `pipeline_worker`,
+-- which may execute the queue's functions and nothing that it does not need; its password is never in a migration:
+-- `pipeline migrate` sets it, or the operator does.
+--
+-- The first statement looks before anything is touched: in a project that already uses our names, nothing is changed.
+
+do $$
+declare
+  found text[] := '{}';
+  policy record;
+begin
+  select coalesce(array_agg(format('%s public.%I', case when c.relkind = 'v' then 'the view' else 'the table' end, c.relname)
+                            order by c.relname), '{}')
+    into found
+    from pg_catalog.pg_class c
+   where c.relnamespace = 'public'::regnamespace and c.relname in ('documents', 'jobs', 'chunks');
+
+  select found || coalesce(array_agg(format('the function public.%I', p.proname) order by p.proname), '{}')
+    into found
+    from pg_catalog.pg_proc p
+   where p.pronamespace = 'public'::regnamespace and p.proname in ('search', 'retry_job', 'cancel_job');
+
+  if to_regnamespace('pipeline') is not null then
+    found := found || 'the schema pipeline'::text;
+  end if;
+  if exists (select from storage.buckets where id = 'documents' or name = 'documents') then
+    found := found || 'the storage bucket documents'::text;
+  end if;
+
+  -- A permissive policy that does not tie itself to another bucket would open ours as well.
+  for policy in
+    select p.policyname
+      from pg_catalog.pg_policies p
+     where p.schemaname = 'storage' and p.tablename = 'objects' and p.permissive = 'PERMISSIVE'
+       and p.roles && array['public', 'anon', 'authenticated']::name[]
+       and (coalesce(p.qual, p.with_check) !~ 'bucket_id\s*=\s*''[^'']+'''
+            or coalesce(p.qual, '') || coalesce(p.with_check, '') ~ '''documents''')
+  loop
+    found := found || format('the policy %I on storage.objects, which also covers our bucket', policy.policyname);
+  end loop;
+
+  if cardinality(found) > 0 then
+    raise exception using
+      errcode = 'object_not_in_prerequisite_state',
+      message = 'This project already has ' || array_to_string(found, ', ') || '. Nothing was changed.',
+      hint = 'Rename or remove what is named (a policy: add a condition on bucket_id), or use another project, and migrate again.';
+  end if;
+end
+$$;
+
+create schema if not exists extensions;
+create extension if not exists vector with schema extensions;
+
+create schema pipeline;
+comment on schema pipeline is 'The document pipeline: its queue, content and accounts. Private: no API exposes it.';
+revoke all on schema pipeline from public, anon, authenticated;
+
+do $$
+begin
+  if not exists (select from pg_catalog.pg_roles where rolname = 'pipeline_worker') then
+    create role pipeline_worker login noinherit;
+  end if;
+  -- So that a listener behind the session pooler, which signs in as postgres, can `set role`.
+  execute format('grant pipeline_worker to %I', current_user);
+end
+$$;
+alter role pipeline_worker set statement_timeout = '60s';
+alter role pipeline_worker set idle_in_transaction_session_timeout = '30s';
+grant usage on schema pipeline, extensions to pipeline_worker;
+grant usage on schema pipeline to service_role;
+
+create function pipeline.now()
+  returns timestamptz
+  language sql
+  stable
+  set search_path = ''
+as $$
+  select pg_catalog.clock_timestamp()
+$$;
+comment on function pipeline.now() is
+  'The only clock. Declared stable, so that it can be an index condition; each statement sees the real time, so that '
+  'what waited for a lock judges its lease anew. A test moves time by replacing this function as its owner.';
+revoke execute on function pipeline.now() from public, anon, authenticated;
+grant execute on function pipeline.now() to pipeline_worker, service_role;
+
+create table pipeline.settings (
+  only_row        boolean primary key default true constraint there_is_one_row check (only_row),
+  schema_version  integer not null default 1,
+  paused          boolean not null default false,
+  paused_at       timestamptz,
+  max_failures    smallint not null default 3 constraint a_job_has_at_least_one_try check (max_failures > 0),
+  backoff_base    interval not null default '10 seconds',
+  backoff_cap     interval not null default '1 hour',
+  retries_per_day smallint not null default 5,
+  constraint paused_since_iff_paused check (paused = (paused_at is not null))
+);
+comment on table pipeline.settings is 'One row: what holds for the whole project.';
+comment on column pipeline.settings.schema_version is 'A claim hands out jobs only to a listener that knows this version.';
+comment on column pipeline.settings.paused is 'While true, claims hand out nothing; running jobs finish.';
+comment on column pipeline.settings.max_failures is 'After so many failures a job is dead.';
+comment on column pipeline.settings.backoff_base is 'The delay before the first retry; it doubles with each failure.';
+comment on column pipeline.settings.backoff_cap is 'The longest delay before a retry.';
+comment on column pipeline.settings.retries_per_day is 'How often a day a client may ask for another run of one job.';
+insert into pipeline.settings default values;
+alter table pipeline.settings enable row level security;
+create policy worker_reads on pipeline.settings for select to pipeline_worker using (true);
+grant select on pipeline.settings to pipeline_worker;
+
+create table pipeline.listeners (
+  id             text primary key,
+  started_at     timestamptz not null,
+  seen_at        timestamptz not null,
+  stopped_at     timestamptz,
+  release        text not null,
+  parser         text not null,
+  space          text not null
+);
+comment on table pipeline.listeners is 'The listeners that have been seen, so that an operator can tell "busy" from "nobody is there".';
+alter table pipeline.listeners enable row level security;
+
+create function pipeline.listener_seen(id text, release text, parser text, space text, stopped boolean default false)
+  returns void
+  language sql
+  security definer
+  set search_path = ''
+as $$
+  insert into pipeline.listeners as l (id, started_at, seen_at, release, parser, space)
+  values ($1, pipeline.now(), pipeline.now(), $2, $3, $4)
+  on conflict (id) do update
+     set seen_at = pipeline.now(), stopped_at = case when $5 then pipeline.now() end;
+  delete from pipeline.listeners l where l.seen_at < pipeline.now() - interval '7 days';
+$$;
+comment on function pipeline.listener_seen is 'A listener says that it lives, every few seconds, and once when it stops.';
+revoke execute on function pipeline.listener_seen from public, anon, authenticated;
+grant execute on function pipeline.listener_seen to pipeline_worker;

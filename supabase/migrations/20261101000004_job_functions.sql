@@ -1,0 +1,371 @@
+-- The queue's functions: what moves a job from state to state.
+--
+-- A listener in any language can be written on these alone: claim, heartbeat, report, fail, release, and publish (in the
+-- migration `content`). Every one that a worker calls names (job_id, attempt); where the lease is lost it changes nothing
+-- and says so by leaving the job out of its result.
+
+create function pipeline.enqueue(document pipeline.documents, etag text)
+  returns bigint
+  language sql
+  set search_path = ''
+as $$
+  insert into pipeline.jobs (document_id, owner_id, object_id, object_version, bucket_id, name, size, etag)
+  values (document.id, document.owner_id, document.object_id, document.object_version, document.bucket_id,
+          document.name, document.size, etag)
+  on conflict on constraint one_job_for_each_version do nothing
+  returning id
+$$;
+comment on function pipeline.enqueue is 'Makes the job of a document''s newest version; null where there is one already.';
+
+create function pipeline.backoff(failures integer)
+  returns interval
+  language sql
+  volatile
+  set search_path = ''
+as $$
+  select least(s.backoff_base * power(2, least(greatest(failures, 1) - 1, 20)), s.backoff_cap)
+         * (0.75 + 0.5 * pg_catalog.random())
+    from pipeline.settings s
+$$;
+comment on function pipeline.backoff is 'The delay before the next try: doubling, capped, with a quarter of jitter either way.';
+
+-- An expired lease is a failure: whatever froze or killed the listener may be the file.
+create function pipeline.sweep(max_jobs integer default 100)
+  returns integer
+  language plpgsql
+  set search_path = ''
+as $$
+declare
+  swept integer;
+begin
+  with expired as (
+    select j.id
+      from pipeline.jobs j
+     where j.state = 'running' and j.lease_expires_at <= pipeline.now()
+     order by j.lease_expires_at
+     limit max_jobs
+       for no key update skip locked
+  )
+  update pipeline.jobs j
+     set state = case when j.failures + 1 >= s.max_failures then 'dead' else 'available' end,
+         failures = j.failures + 1,
+         available_at = pipeline.now() + pipeline.backoff(j.failures + 1),
+         finished_at = case when j.failures + 1 >= s.max_failures then pipeline.now() end,
+         claimed_by = null, lease_expires_at = null,
+         error_class = 'lease_expired',
+         error = 'The processing of this file stopped without an answer.',
+         error_detail = 'The lease of ' || j.claimed_by || ' expired.'
+    from expired e, pipeline.settings s
+   where j.id = e.id;
+  get diagnostics swept = row_count;
+  return swept;
+end
+$$;
+comment on function pipeline.sweep is 'Takes expired leases back, at most so many; every claim begins with it.';
+
+-- Marks the owners of due wake-ups as waiting: by distinct owner, so that one owner's ten thousand uploads do not stand
+-- before the next owner's first. An owner whose row is locked keeps the wake-up for the next claim.
+create function pipeline.wake(max_owners integer default 50)
+  returns integer
+  language plpgsql
+  set search_path = ''
+as $$
+declare
+  due uuid[];
+  woken uuid[];
+begin
+  with recursive distinct_owner as (
+    (select w.owner_id from pipeline.wakeups w where w.due_at <= pipeline.now() order by w.due_at limit 1)
+    union all
+    select (select w.owner_id from pipeline.wakeups w where w.owner_id > d.owner_id order by w.owner_id limit 1)
+      from distinct_owner d
+     where d.owner_id is not null
+  ),
+  candidates as (
+    select d.owner_id
+      from distinct_owner d
+     where d.owner_id is not null
+       and exists (select from pipeline.wakeups w where w.owner_id = d.owner_id and w.due_at <= pipeline.now())
+     limit max_owners
+  )
+  select array_agg(c.owner_id order by c.owner_id) into due from candidates c;
+  if due is null then
+    return 0;
+  end if;
+
+  insert into pipeline.owners (owner_id, max_concurrent_jobs)
+  select d, pipeline.limit_of(d) from unnest(due) d
+   where not exists (select from pipeline.owners o where o.owner_id = d)
+  on conflict do nothing;
+
+  with locked as (
+    select o.owner_id from pipeline.owners o
+     where o.owner_id = any (due)
+     order by o.owner_id
+       for no key update skip locked
+  ),
+  marked as (
+    update pipeline.owners o set waiting = true from locked l where o.owner_id = l.owner_id and not o.waiting
+  )
+  select array_agg(l.owner_id) into woken from locked l;
+
+  delete from pipeline.wakeups w
+   where w.id in (select x.id
+                    from unnest(woken) o (owner_id)
+                   cross join lateral (select i.id from pipeline.wakeups i
+                                        where i.owner_id = o.owner_id and i.due_at <= pipeline.now()
+                                        limit 1000 for update skip locked) x);
+  return coalesce(cardinality(woken), 0);
+end
+$$;
+comment on function pipeline.wake is 'Turns due wake-ups into waiting owners.';
+
+create function pipeline.claim(listener text, max_jobs integer, lease interval, schema_version integer)
+  returns table (id bigint, attempt integer, document_id uuid, owner_id uuid, bucket_id text, name text,
+                 object_id uuid, object_version text, size bigint, etag text, lease_expires_at timestamptz)
+  language plpgsql
+  security definer
+  set search_path = ''
+  set plan_cache_mode = force_generic_plan
+as $$
+#variable_conflict use_column
+declare
+  ready uuid[];
+  rooms integer[];
+begin
+  if max_jobs <= 0 or exists (select from pipeline.settings s where s.paused or s.schema_version <> claim.schema_version) then
+    return;
+  end if;
+  perform pipeline.sweep();
+  perform pipeline.wake();
+
+  select array_agg(r.owner_id order by r.served_at), array_agg(r.room order by r.served_at)
+    into ready, rooms
+    from (select o.owner_id, o.served_at, o.max_concurrent_jobs - o.running as room
+            from pipeline.owners o
+           where o.waiting and o.running < o.max_concurrent_jobs
+           order by o.served_at
+           limit max_jobs
+             for no key update skip locked) r;
+  if ready is null then
+    return;
+  end if;
+
+  -- One job for each owner in turn; what is left over goes round again, up to each owner's room.
+  return query
+  with candidates as (
+    select j.id, r.turn, row_number() over (partition by r.owner_id order by j.available_at, j.id) as nth
+      from unnest(ready, rooms) with ordinality as r (owner_id, room, turn)
+     cross join lateral (select i.id, i.available_at
+                           from pipeline.jobs i
+                          where i.owner_id = r.owner_id and i.state = 'available' and i.available_at <= pipeline.now()
+                          order by i.available_at, i.id
+                          limit least(r.room, max_jobs)
+                            for no key update skip locked) j
+  ),
+  taken as (
+    select c.id from candidates c order by c.nth, c.turn limit max_jobs
+  )
+  update pipeline.jobs j
+     set state = 'running', attempt = j.attempt + 1, stage = 'fetch', progress = 0,
+         claimed_by = listener, lease_expires_at = pipeline.now() + lease,
+         started_at = coalesce(j.started_at, pipeline.now()),
+         error = null, error_class = null, error_detail = null
+    from taken t
+   where j.id = t.id
+  returning j.id, j.attempt, j.document_id, j.owner_id, j.bucket_id, j.name, j.object_id, j.object_version,
+            j.size, j.etag, j.lease_expires_at;
+
+  -- Judged in a statement after the owners' locks, so that no job that was committed before them is overlooked.
+  update pipeline.owners o
+     set served_at = pipeline.now(),
+         waiting = exists (select from pipeline.jobs j
+                            where j.owner_id = o.owner_id and j.state = 'available' and j.available_at <= pipeline.now())
+   where o.owner_id = any (ready);
+end
+$$;
+comment on function pipeline.claim is
+  'Takes up to max_jobs due jobs under a lease: expired leases first go back, owners are served in turn, each up to its '
+  'max_concurrent_jobs exactly. Nothing while paused, or for a listener of another schema_version.';
+
+create function pipeline.heartbeat(job_ids bigint[], attempts integer[], lease interval)
+  returns setof bigint
+  language sql
+  security definer
+  set search_path = ''
+as $$
+  with held as (
+    select j.id
+      from unnest(job_ids, attempts) as h (id, attempt)
+      join pipeline.jobs j on j.id = h.id and j.attempt = h.attempt
+     where j.state = 'running' and j.lease_expires_at > pipeline.now()
+     order by j.id
+       for no key update of j
+  )
+  update pipeline.jobs j
+     set lease_expires_at = pipeline.now() + lease
+    from held
+   where j.id = held.id and j.state = 'running' and j.lease_expires_at > pipeline.now()
+  returning j.id
+$$;
+comment on function pipeline.heartbeat is 'Renews the leases that are still held and returns their jobs; the others are lost.';
+
+create function pipeline.report(job_id bigint, attempt integer, stage text, progress real)
+  returns boolean
+  language plpgsql
+  security definer
+  set search_path = ''
+as $$
+begin
+  update pipeline.jobs j
+     set stage = report.stage, progress = report.progress
+   where j.id = report.job_id and j.attempt = report.attempt and j.state = 'running'
+     and j.lease_expires_at > pipeline.now();
+  return found;
+end
+$$;
+comment on function pipeline.report is 'Shows stage and progress (0 to 1) of a running job; false when the lease is lost.';
+
+create function pipeline.complete(job_ids bigint[], attempts integer[])
+  returns setof bigint
+  language sql
+  security definer
+  set search_path = ''
+as $$
+  with held as (
+    select j.id
+      from unnest(job_ids, attempts) as h (id, attempt)
+      join pipeline.jobs j on j.id = h.id and j.attempt = h.attempt
+     where j.state = 'running'
+     order by j.id
+       for no key update of j
+  )
+  update pipeline.jobs j
+     set state = 'completed', finished_at = pipeline.now(), claimed_by = null, lease_expires_at = null,
+         stage = 'publish', progress = 1
+    from held
+   where j.id = held.id and j.state = 'running' and j.lease_expires_at > pipeline.now()
+  returning j.id
+$$;
+comment on function pipeline.complete is 'Ends running jobs as completed and returns those whose lease was still held. Publish calls it.';
+
+create function pipeline.fail(job_id bigint, attempt integer, error_class text, error text, error_detail text default null,
+                              retry_after interval default null)
+  returns text
+  language plpgsql
+  security definer
+  set search_path = ''
+as $$
+declare
+  costs constant integer := case when fail.error_class = 'transient' then 1 else 0 end;
+  new_state text;
+begin
+  if fail.error_class not in ('transient', 'throttled', 'permanent', 'configuration') then
+    raise exception using errcode = 'invalid_parameter_value', message = format('%L is no class of failure.', fail.error_class);
+  end if;
+  update pipeline.jobs j
+     set state = case when fail.error_class = 'permanent' or j.failures + costs >= s.max_failures and costs = 1
+                      then 'dead' else 'available' end,
+         failures = j.failures + costs,
+         available_at = pipeline.now() + case fail.error_class
+           when 'transient' then coalesce(fail.retry_after, pipeline.backoff(j.failures + 1))
+           when 'throttled' then coalesce(fail.retry_after, interval '30 seconds') * (1 + 0.2 * pg_catalog.random())
+           else interval '60 seconds' end,
+         finished_at = case when fail.error_class = 'permanent' or j.failures + costs >= s.max_failures and costs = 1
+                            then pipeline.now() end,
+         claimed_by = null, lease_expires_at = null,
+         error_class = fail.error_class, error = fail.error, error_detail = fail.error_detail
+    from pipeline.settings s
+   where j.id = fail.job_id and j.attempt = fail.attempt and j.state = 'running' and j.lease_expires_at > pipeline.now()
+  returning j.state into new_state;
+  return new_state;
+end
+$$;
+comment on function pipeline.fail is
+  'Ends an attempt without a result and returns the job''s new state, or null when the lease is lost. Classes: transient '
+  '(counts a failure), throttled and configuration (count none), permanent (dead at once).';
+
+create function pipeline.release(job_ids bigint[], attempts integer[])
+  returns setof bigint
+  language sql
+  security definer
+  set search_path = ''
+as $$
+  update pipeline.jobs j
+     set state = 'available', available_at = pipeline.now(), claimed_by = null, lease_expires_at = null
+    from unnest(job_ids, attempts) as h (id, attempt)
+   where j.id = h.id and j.attempt = h.attempt and j.state = 'running'
+  returning j.id
+$$;
+comment on function pipeline.release is 'Gives running jobs back at once and without a failure: a listener that stops.';
+
+create function pipeline.supersede(job_id bigint, attempt integer)
+  returns boolean
+  language plpgsql
+  security definer
+  set search_path = ''
+as $$
+begin
+  update pipeline.jobs j
+     set state = 'cancelled', finished_at = pipeline.now(), claimed_by = null, lease_expires_at = null,
+         error_class = 'superseded', error = 'The stored file is no longer this version.'
+   where j.id = supersede.job_id and j.attempt = supersede.attempt and j.state = 'running';
+  return found;
+end
+$$;
+comment on function pipeline.supersede is 'Ends the job of a version that Storage no longer has.';
+
+create function pipeline.cancel(job_id bigint)
+  returns text
+  language plpgsql
+  security definer
+  set search_path = ''
+as $$
+declare
+  new_state text;
+begin
+  update pipeline.jobs j
+     set state = 'cancelled', finished_at = pipeline.now(), claimed_by = null, lease_expires_at = null,
+         error_class = 'cancelled', error = 'Cancelled.'
+   where j.id = cancel.job_id and j.state in ('available', 'running');
+  select j.state into new_state from pipeline.jobs j where j.id = cancel.job_id;
+  return new_state;
+end
+$$;
+comment on function pipeline.cancel is 'Cancels a job that has not ended and returns its state; a listener that works on it loses the lease.';
+
+create function pipeline.retry(job_id bigint)
+  returns text
+  language plpgsql
+  security definer
+  set search_path = ''
+as $$
+declare
+  job pipeline.jobs;
+  document pipeline.documents;
+begin
+  select * into job from pipeline.jobs j where j.id = retry.job_id;
+  if not found then
+    return null;
+  end if;
+  select * into document from pipeline.documents d where d.id = job.document_id for no key update;
+  select * into job from pipeline.jobs j where j.id = retry.job_id for no key update;
+  if job.state not in ('dead', 'cancelled') then
+    raise sqlstate 'PT409' using message = format('Job %s is %s; only a dead or cancelled job can be retried.', job.id, job.state);
+  end if;
+  if document.deleted_at is not null or document.object_version <> job.object_version then
+    raise sqlstate 'PT409' using message = format('Job %s is for a version of the file that is no longer there.', job.id),
+      hint = 'The newest version has its own job.';
+  end if;
+  update pipeline.jobs j
+     set state = 'available', failures = 0, available_at = pipeline.now(), finished_at = null,
+         stage = null, progress = 0, error = null, error_class = null, error_detail = null
+   where j.id = retry.job_id;
+  return 'available';
+end
+$$;
+comment on function pipeline.retry is 'Makes a dead or cancelled job available again; refused (409) when its version is gone. Null when there is no such job.';
+
+revoke execute on all functions in schema pipeline from public, anon, authenticated;
+grant execute on function pipeline.claim, pipeline.heartbeat, pipeline.report, pipeline.complete, pipeline.fail,
+  pipeline.release, pipeline.supersede, pipeline.now to pipeline_worker;

@@ -1,0 +1,122 @@
+-- The front door: a bucket, the policies that guard it, and the triggers that turn a committed write into a job.
+--
+-- Storage writes each upload twice: a permission check that is rolled back, and the write that stays. The triggers work in
+-- both; what they do in the first vanishes with it. So there is no job without a committed file, and no committed file
+-- without its job. The owner is the first folder of the name, which the policies tie to auth.uid(): in the final write,
+-- which the service makes, auth.uid() is null.
+
+insert into storage.buckets (id, name, public, file_size_limit)
+values ('documents', 'documents', false, 26214400);
+
+create policy "pipeline: owners read their files" on storage.objects for select to authenticated
+  using (bucket_id = 'documents' and (storage.foldername(name))[1] = (select auth.uid())::text);
+create policy "pipeline: owners upload to their folder" on storage.objects for insert to authenticated
+  with check (bucket_id = 'documents' and (storage.foldername(name))[1] = (select auth.uid())::text);
+create policy "pipeline: owners overwrite and move their files" on storage.objects for update to authenticated
+  using (bucket_id = 'documents' and (storage.foldername(name))[1] = (select auth.uid())::text)
+  with check (bucket_id = 'documents' and (storage.foldername(name))[1] = (select auth.uid())::text);
+create policy "pipeline: owners delete their files" on storage.objects for delete to authenticated
+  using (bucket_id = 'documents' and (storage.foldername(name))[1] = (select auth.uid())::text);
+
+-- A wall behind the door: whatever permissive policy is added later, ours is the widest that holds for this bucket.
+create policy "pipeline: nobody beyond their folder" on storage.objects as restrictive for all to anon, authenticated
+  using (bucket_id <> 'documents' or (storage.foldername(name))[1] = (select auth.uid())::text)
+  with check (bucket_id <> 'documents' or (storage.foldername(name))[1] = (select auth.uid())::text);
+
+create function pipeline.hide_document(object uuid, reason text)
+  returns void
+  language plpgsql
+  set search_path = ''
+as $$
+declare
+  hidden uuid;
+begin
+  update pipeline.documents d
+     set deleted_at = pipeline.now(), updated_at = pipeline.now()
+   where d.object_id = object and d.deleted_at is null
+  returning d.id into hidden;
+  if hidden is null then
+    return;
+  end if;
+  update pipeline.jobs j
+     set state = 'cancelled', finished_at = pipeline.now(), claimed_by = null, lease_expires_at = null,
+         error_class = 'deleted', error = reason
+   where j.document_id = hidden and j.state in ('available', 'running');
+  perform pg_catalog.pg_notify('pipeline_jobs', '');
+end
+$$;
+comment on function pipeline.hide_document is 'Makes an object''s document invisible and cancels its work; a listener purges later.';
+
+create function pipeline.object_written()
+  returns trigger
+  language plpgsql
+  security definer
+  set search_path = ''
+as $$
+declare
+  folder constant text := split_part(new.name, '/', 1);
+  document pipeline.documents;
+begin
+  if new.name like '%/.emptyFolderPlaceholder' then
+    return null;
+  end if;
+  if position('/' in new.name) = 0
+     or folder !~ '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$'
+     or not exists (select from auth.users u where u.id = folder::uuid) then
+    raise exception using errcode = 'insufficient_privilege',
+      message = format('Files in the bucket documents belong to a user: the first folder of the name must be a user''s id, and %L is none.', folder);
+  end if;
+
+  -- An object that came into another user's folder is that user's new document, not the old one with a new owner.
+  if exists (select from pipeline.documents d
+              where d.object_id = new.id and d.deleted_at is null and d.owner_id <> folder::uuid) then
+    perform pipeline.hide_document(new.id, 'The file was moved to another user.');
+  end if;
+
+  insert into pipeline.documents as d (owner_id, object_id, object_version, bucket_id, name, size)
+  values (folder::uuid, new.id, new.version, new.bucket_id, new.name, (new.metadata ->> 'size')::bigint)
+  on conflict (object_id) where deleted_at is null do update
+     set object_version = excluded.object_version, name = excluded.name, bucket_id = excluded.bucket_id,
+         size = excluded.size, updated_at = pipeline.now()
+  returning * into document;
+
+  update pipeline.jobs j
+     set state = 'cancelled', finished_at = pipeline.now(), claimed_by = null, lease_expires_at = null,
+         error_class = 'superseded', error = 'A newer version of this file took its place.'
+   where j.document_id = document.id and j.object_version <> new.version and j.state in ('available', 'running');
+
+  perform pipeline.enqueue(document, new.metadata ->> 'eTag');
+  return null;
+end
+$$;
+comment on function pipeline.object_written is
+  'An upload, overwrite, copy or move: brings the document up to date, cancels the work on its older version, makes the job.';
+
+create function pipeline.object_gone()
+  returns trigger
+  language plpgsql
+  security definer
+  set search_path = ''
+as $$
+begin
+  perform pipeline.hide_document(old.id, 'The file was deleted.');
+  return null;
+end
+$$;
+comment on function pipeline.object_gone is 'A delete, or a move out of the bucket.';
+
+revoke execute on all functions in schema pipeline from public, anon, authenticated;
+
+create or replace trigger pipeline_object_inserted after insert on storage.objects
+  for each row when (new.bucket_id = 'documents')
+  execute function pipeline.object_written();
+create or replace trigger pipeline_object_updated after update on storage.objects
+  for each row when (new.bucket_id = 'documents'
+                     and (old.bucket_id, old.name, old.version) is distinct from (new.bucket_id, new.name, new.version))
+  execute function pipeline.object_written();
+create or replace trigger pipeline_object_moved_out after update on storage.objects
+  for each row when (old.bucket_id = 'documents' and new.bucket_id <> 'documents')
+  execute function pipeline.object_gone();
+create or replace trigger pipeline_object_deleted after delete on storage.objects
+  for each row when (old.bucket_id = 'documents')
+  execute function pipeline.object_gone();
