@@ -112,6 +112,8 @@ class Space:
 
     @property
     def name(self) -> str:
-        return f"{self.model}-{self.dimensions}" if self.input_format == "heading-content-1" else (
-            f"{self.model}-{self.dimensions}-{self.input_format}"
+        return (
+            f"{self.model}-{self.dimensions}"
+            if self.input_format == "heading-content-1"
+            else (f"{self.model}-{self.dimensions}-{self.input_format}")
         )

@@ -26,9 +26,12 @@ class Settings(BaseSettings):
     supabase_service_role_key: SecretStr = Field(SecretStr(""), description="the service_role or sb_secret_ key")
     database_url: SecretStr = Field(SecretStr(""), description="Postgres as the role pipeline_worker, port 5432")
     migration_database_url: SecretStr = Field(
-        SecretStr(""), description="Postgres as the role postgres; only `migrate`, `check` and operators' commands use it"
+        SecretStr(""),
+        description="Postgres as the role postgres; only `migrate`, `check` and operators' commands use it",
     )
-    worker_password: SecretStr = Field(SecretStr(""), description="the password that `pipeline migrate` gives pipeline_worker")
+    worker_password: SecretStr = Field(
+        SecretStr(""), description="the password that `pipeline migrate` gives pipeline_worker"
+    )
     jwt_secret: SecretStr = Field(SecretStr(""), description="the project's HS256 secret, where it has one")
 
     parser: Literal["local", "llamaparse"] = "local"
@@ -47,7 +50,9 @@ class Settings(BaseSettings):
     openai_dimensions: int = Field(1536, ge=1, le=4000)
 
     chunk_tokens: int = Field(200, ge=16, le=8192, description="the longest passage, in the embedding model's tokens")
-    chunk_overlap: float = Field(0.15, ge=0, lt=0.9, description="the part of a passage repeated from the one before it")
+    chunk_overlap: float = Field(
+        0.15, ge=0, lt=0.9, description="the part of a passage repeated from the one before it"
+    )
 
     concurrency: int = Field(4, ge=1, le=256, description="jobs at once in this listener")
     lease_seconds: float = Field(60, ge=1)

@@ -260,6 +260,10 @@ begin
   if woken > 0 then
     perform pg_catalog.pg_notify('pipeline_jobs', '');
   end if;
+  -- Whoever works on a cancelled job should stop spending now, not at the next heartbeat.
+  if exists (select from old_jobs o join new_jobs n using (id) where o.state = 'running' and n.state = 'cancelled') then
+    perform pg_catalog.pg_notify('pipeline_jobs', 'cancelled');
+  end if;
   return null;
 end
 $$;

@@ -1,0 +1,211 @@
+"""The composition root: the only place that decides which parts a listener is made of."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import uuid
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+
+from pipeline.embedding import Embedder
+from pipeline.errors import SetupError
+from pipeline.listener import wake_ups
+from pipeline.parsing import Parser
+from pipeline.process import Processor
+from pipeline.queries import Queries, open_pool
+from pipeline.settings import Settings
+from pipeline.storage import Storage
+from pipeline.worker import Worker
+
+_log = logging.getLogger(__name__)
+_SEEN_SECONDS = 10.0
+
+
+def release() -> str:
+    """The installed version."""
+    try:
+        return version("document-pipeline")
+    except PackageNotFoundError:
+        return "checkout"
+
+
+def make_embedder(settings: Settings) -> Embedder:
+    """The embedder that the settings name; raises SetupError when its key is missing."""
+    match settings.embedder:
+        case "openai":
+            from pipeline.embedding.openai import OpenAIEmbedder
+
+            _require(
+                settings.openai_api_key.get_secret_value(), "UPLOAD_PIPELINE_OPENAI_API_KEY", "the embedder openai"
+            )
+            return OpenAIEmbedder(settings)
+        case "local":
+            from pipeline.embedding.local import LocalEmbedder
+
+            return LocalEmbedder()
+
+
+def make_parser(settings: Settings) -> Parser:
+    """The parser that the settings name; raises SetupError when its key is missing."""
+    match settings.parser:
+        case "llamaparse":
+            from pipeline.parsing.llamaparse import LlamaParseParser
+
+            _require(
+                settings.llamaparse_api_key.get_secret_value(),
+                "UPLOAD_PIPELINE_LLAMAPARSE_API_KEY",
+                "the parser llamaparse",
+            )
+            return LlamaParseParser(settings)
+        case "local":
+            from pipeline.parsing.local import LocalParser
+
+            return LocalParser(settings)
+
+
+def _require(value: str, variable: str, purpose: str) -> None:
+    if not value:
+        raise SetupError(f"{variable} is not set; {purpose} needs it.")
+
+
+def database_url(settings: Settings) -> str:
+    """The listener's connection string; raises SetupError when it cannot work.
+
+    LISTEN does not pass through transaction pooling, and a remote database is not spoken to in the clear.
+    """
+    url = settings.database_url.get_secret_value()
+    _require(url, "UPLOAD_PIPELINE_DATABASE_URL", "the listener")
+    try:
+        parts = conninfo_to_dict(url)
+    except psycopg.Error as error:
+        raise SetupError(f"UPLOAD_PIPELINE_DATABASE_URL is no connection string: {error}") from None
+    if str(parts.get("port", "5432")) == "6543":
+        raise SetupError(
+            "UPLOAD_PIPELINE_DATABASE_URL points at the transaction pooler (port 6543), which does not deliver "
+            "notifications. Use the direct connection or the session pooler: port 5432."
+        )
+    host = str(parts.get("host", ""))
+    if not host.startswith(("127.", "localhost", "/", "::1")) and parts.get("sslmode") not in (
+        "require",
+        "verify-ca",
+        "verify-full",
+    ):
+        raise SetupError(
+            "UPLOAD_PIPELINE_DATABASE_URL names a remote host without TLS. Add ?sslmode=verify-full&sslrootcert=<the project's CA>."
+        )
+    return url
+
+
+async def _guard(url: str) -> None:
+    """Refuse roles that may do too much, and databases that are not ready; says what to do."""
+    try:
+        async with await psycopg.AsyncConnection.connect(url, autocommit=True, connect_timeout=15) as connection:
+            row = await (
+                await connection.execute(
+                    "select current_user, r.rolsuper, to_regprocedure('pipeline.claim(text, integer, interval, integer)') is not null, "
+                    "pg_has_role(current_user, 'pipeline_worker', 'member') from pg_roles r where r.rolname = current_user"
+                )
+            ).fetchone()
+    except psycopg.errors.UndefinedObject:
+        raise SetupError(
+            "The database is not migrated: it has no role pipeline_worker. Run `pipeline migrate`."
+        ) from None
+    except psycopg.OperationalError as error:
+        raise SetupError(
+            f"The database does not let the listener in: {error}\nCheck UPLOAD_PIPELINE_DATABASE_URL: the role "
+            "pipeline_worker with the password that `pipeline migrate` gave it, port 5432."
+        ) from None
+    assert row is not None
+    user, superuser, migrated, is_worker = row
+    if superuser:
+        raise SetupError(f"The listener refuses to work as the superuser {user}. Use the role pipeline_worker.")
+    if not migrated:
+        raise SetupError("The database is not migrated. Run `pipeline migrate`.")
+    if not is_worker:
+        raise SetupError(f"The role {user} may not work as pipeline_worker. Use the role pipeline_worker.")
+
+
+async def run_listener(settings: Settings, *, stop: asyncio.Event, ready: Callable[[], None] | None = None) -> None:
+    """Work until `stop` is set, then drain.
+
+    `ready` is called once, when the listener is about to claim. Raises SetupError, before anything is claimed, when the
+    settings cannot work.
+    """
+    url = database_url(settings)
+    _require(settings.supabase_url, "UPLOAD_PIPELINE_SUPABASE_URL", "the listener")
+    key = settings.supabase_service_role_key.get_secret_value()
+    _require(key, "UPLOAD_PIPELINE_SUPABASE_SERVICE_ROLE_KEY", "the listener")
+    await _guard(url)
+
+    listener_id = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:6]}"
+    async with contextlib.AsyncExitStack() as stack:
+        parser = make_parser(settings)
+        stack.push_async_callback(parser.close)
+        embedder = make_embedder(settings)
+        stack.push_async_callback(embedder.close)
+        storage = Storage(settings.supabase_url, key, settings.max_file_size_bytes)
+        stack.push_async_callback(storage.close)
+        pool = open_pool(url, size=min(settings.concurrency + 2, 10))
+        await pool.open(wait=True)
+        stack.push_async_callback(pool.close)
+
+        queries = Queries(pool, listener_id, settings.lease_seconds)
+        space_id, active = await queries.active_space()
+        if active != embedder.space:
+            raise SetupError(
+                f"Search reads the space {active.name}, and this listener would write {embedder.space.name}. Set "
+                f"UPLOAD_PIPELINE_EMBEDDER and its model to the active one, or run `pipeline migrate --space {embedder.space.name}`."
+            )
+        processor = Processor(
+            queries, storage, parser, embedder, space_id, settings.chunk_tokens, settings.chunk_overlap
+        )
+        worker = Worker(
+            queries,
+            processor,
+            concurrency=settings.concurrency,
+            lease_seconds=settings.lease_seconds,
+            poll_seconds=settings.poll_seconds,
+        )
+
+        async def seen() -> None:
+            while True:
+                with contextlib.suppress(psycopg.OperationalError):
+                    await queries.seen(release(), parser.fingerprint, embedder.space.name)
+                await asyncio.sleep(_SEEN_SECONDS)
+
+        helpers = [
+            asyncio.create_task(coroutine, name=name)
+            for name, coroutine in (
+                ("wake-ups", worker.follow(wake_ups(url))),
+                ("leases", worker.keep_leases()),
+                ("seen", seen()),
+            )
+        ]
+        try:
+            await queries.seen(release(), parser.fingerprint, embedder.space.name)
+            _log.info("listening", extra={"listener": listener_id, "space": active.name, "parser": parser.fingerprint})
+            if ready is not None:
+                ready()
+            working = asyncio.create_task(worker.run(stop), name="worker")
+            # A helper that ends is a fault of ours: better to stop and be restarted than to limp.
+            await asyncio.wait({working, *helpers}, return_when=asyncio.FIRST_COMPLETED)
+            stop.set()
+            await working
+            await worker.drain(settings.drain_seconds)
+            for helper in helpers:
+                if helper.done():
+                    helper.result()
+        finally:
+            for helper in helpers:
+                helper.cancel()
+            await asyncio.gather(*helpers, return_exceptions=True)
+            with contextlib.suppress(psycopg.Error):
+                await queries.seen(release(), parser.fingerprint, embedder.space.name, stopped=True)
+            _log.info("stopped", extra={"listener": listener_id})

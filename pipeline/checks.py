@@ -1,0 +1,156 @@
+"""What `pipeline check` looks at: each finding says what is wrong and what to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import httpx
+import psycopg
+
+from pipeline import app, migrate
+from pipeline.errors import SetupError
+from pipeline.queries import SCHEMA_VERSION, open_pool
+from pipeline.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at. `ok` is None where it could not be judged."""
+
+    name: str
+    ok: bool | None
+    detail: str
+    remedy: str = ""
+
+
+async def check(settings: Settings) -> list[Finding]:
+    """Look at settings, connections, roles, keys and spaces; never raises for what it finds."""
+    findings = []
+    try:
+        url = app.database_url(settings)
+        await app._guard(url)
+        findings.append(Finding("database", True, "the listener's role can connect and the schema is there"))
+        findings += await _schema(url)
+    except SetupError as error:
+        findings.append(_from(error, "database"))
+    findings.append(await _storage(settings))
+    findings += await _space(settings)
+    migration_url = settings.migration_database_url.get_secret_value()
+    if migration_url:
+        try:
+            missing = await migrate.pending(migration_url)
+            findings.append(
+                Finding(
+                    "migrations",
+                    not missing,
+                    f"{len(missing)} to apply" if missing else "all applied",
+                    "Run `pipeline migrate`." if missing else "",
+                )
+            )
+        except SetupError as error:
+            findings.append(_from(error, "migrations"))
+    return findings
+
+
+def _from(error: SetupError, name: str) -> Finding:
+    detail, _, remedy = str(error).partition(". ")
+    return Finding(name, False, detail, remedy)
+
+
+async def _schema(url: str) -> list[Finding]:
+    async with open_pool(url, size=1) as pool, pool.connection() as connection:
+        row = await (
+            await connection.execute("select schema_version, paused, paused_at from pipeline.settings")
+        ).fetchone()
+        health = await (
+            await connection.execute("select due, listeners, listener_last_seen_at from pipeline.health()")
+        ).fetchone()
+    assert row is not None
+    assert health is not None
+    findings = [
+        Finding(
+            "schema version",
+            row[0] == SCHEMA_VERSION,
+            f"the database speaks {row[0]}, this release {SCHEMA_VERSION}",
+            "" if row[0] == SCHEMA_VERSION else "Run `pipeline migrate`, or start the release that fits.",
+        ),
+        Finding(
+            "queue",
+            not row[1],
+            f"paused since {row[2]:%Y-%m-%d %H:%M}" if row[1] else f"{health[0]} jobs due",
+            "Run `pipeline resume`." if row[1] else "",
+        ),
+    ]
+    seen = f"last seen {health[2]:%Y-%m-%d %H:%M:%S %Z}" if health[2] else "never seen"
+    findings.append(
+        Finding(
+            "listeners",
+            health[1] > 0,
+            f"{health[1]} at work" if health[1] else f"none at work, {seen}",
+            "" if health[1] else "Start one: `pipeline listen`.",
+        )
+    )
+    return findings
+
+
+async def _storage(settings: Settings) -> Finding:
+    key = settings.supabase_service_role_key.get_secret_value()
+    if not settings.supabase_url or not key:
+        return Finding(
+            "storage",
+            False,
+            "no project or no key is set",
+            "Set UPLOAD_PIPELINE_SUPABASE_URL and UPLOAD_PIPELINE_SUPABASE_SERVICE_ROLE_KEY.",
+        )
+    headers = {"apikey": key} if key.startswith("sb_") else {"apikey": key, "authorization": f"Bearer {key}"}
+    try:
+        async with httpx.AsyncClient(timeout=15) as client:
+            response = await client.get(
+                f"{settings.supabase_url.rstrip('/')}/storage/v1/bucket/documents", headers=headers
+            )
+    except httpx.HTTPError as error:
+        return Finding(
+            "storage",
+            False,
+            f"{settings.supabase_url} does not answer ({type(error).__name__})",
+            "Check UPLOAD_PIPELINE_SUPABASE_URL and the network.",
+        )
+    if response.status_code == 200:
+        return Finding("storage", True, "the service key reads the bucket documents")
+    return Finding(
+        "storage",
+        False,
+        f"the bucket documents cannot be read (HTTP {response.status_code})",
+        "Check UPLOAD_PIPELINE_SUPABASE_SERVICE_ROLE_KEY, and run `pipeline migrate` if the bucket is missing.",
+    )
+
+
+async def _space(settings: Settings) -> list[Finding]:
+    findings = []
+    for name, make in (("parser", app.make_parser), ("embedder", app.make_embedder)):
+        try:
+            part = make(settings)
+            await part.close()
+            findings.append(Finding(name, True, getattr(settings, name)))
+        except SetupError as error:
+            findings.append(_from(error, name))
+    try:
+        embedder = app.make_embedder(settings)
+        async with open_pool(app.database_url(settings), size=1) as pool, pool.connection() as connection:
+            row = await (await connection.execute("select name from pipeline.spaces where active")).fetchone()
+        active = row[0] if row else "none"
+        fits = active == embedder.space.name
+        findings.append(
+            Finding(
+                "space",
+                fits,
+                f"search reads {active}, this listener writes {embedder.space.name}",
+                ""
+                if fits
+                else f"Change UPLOAD_PIPELINE_EMBEDDER, or run `pipeline migrate --space {embedder.space.name}`.",
+            )
+        )
+        await embedder.close()
+    except (SetupError, psycopg.Error, OSError) as error:
+        findings.append(Finding("space", None, f"could not be compared ({type(error).__name__})"))
+    return findings

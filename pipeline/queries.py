@@ -1,0 +1,247 @@
+"""The only place with query text of the listener: one method for each SQL function, nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import psycopg
+from pgvector import HalfVector
+from pgvector.psycopg import register_vector_async
+from psycopg.rows import class_row, dict_row
+from psycopg.types.json import Jsonb
+from psycopg_pool import AsyncConnectionPool
+
+from pipeline.embedding import Vectors
+from pipeline.errors import LeaseLost, SetupError, Transient
+from pipeline.job import Chunk, FetchedFile, Job, Page, Parsed, Space, Stage
+
+SCHEMA_VERSION = 1
+"""The version of the queue's contract that this release speaks; see pipeline.settings.schema_version."""
+
+
+@dataclass(frozen=True, slots=True)
+class ParsePurchase:
+    """What `begin_parse` found: `kept` with the result, `buy`, or `wait`."""
+
+    status: str
+    parse_id: int | None
+    provider_job_id: str | None
+    parsed: Parsed | None
+
+
+async def _configure(connection: psycopg.AsyncConnection) -> None:
+    """Every connection works as pipeline_worker, also one that a pooler made us sign in as postgres for."""
+    await connection.set_autocommit(True)
+    row = await (await connection.execute("select current_user, session_user")).fetchone()
+    if row and row[0] == "postgres":
+        await connection.execute("set role pipeline_worker")
+    await register_vector_async(connection)
+
+
+def open_pool(database_url: str, *, size: int) -> AsyncConnectionPool:
+    """A pool of at most `size` connections; not opened yet."""
+    return AsyncConnectionPool(
+        database_url,
+        min_size=1,
+        max_size=size,
+        open=False,
+        configure=_configure,
+        timeout=30,
+        name="listener",
+        kwargs={"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3, "connect_timeout": 15},
+    )
+
+
+class Queries:
+    """The queue and the content, as pipeline_worker may use them. Methods raise psycopg.Error when the database fails."""
+
+    def __init__(self, pool: AsyncConnectionPool, listener_id: str, lease_seconds: float) -> None:
+        self._pool = pool
+        self._listener_id = listener_id
+        self._lease = timedelta(seconds=lease_seconds)
+
+    async def _rows(self, query: str, *params: Any) -> list[tuple[Any, ...]]:
+        async with self._pool.connection() as connection:
+            return await (await connection.execute(query.encode(), params)).fetchall()
+
+    # the queue
+
+    async def claim(self, max_jobs: int) -> list[Job]:
+        async with self._pool.connection() as connection:
+            cursor = connection.cursor(row_factory=class_row(Job))
+            await cursor.execute(
+                "select * from pipeline.claim(%s, %s, %s, %s)",
+                (self._listener_id, max_jobs, self._lease, SCHEMA_VERSION),
+            )
+            return await cursor.fetchall()
+
+    async def heartbeat(self, jobs: Sequence[Job]) -> set[int]:
+        """Renew the leases of `jobs`; returns the ids of those still held."""
+        rows = await self._rows(
+            "select * from pipeline.heartbeat(%s, %s, %s)", [j.id for j in jobs], [j.attempt for j in jobs], self._lease
+        )
+        return {row[0] for row in rows}
+
+    async def report(self, job: Job, stage: Stage, progress: float) -> None:
+        """Raises LeaseLost."""
+        rows = await self._rows("select pipeline.report(%s, %s, %s, %s)", job.id, job.attempt, stage.value, progress)
+        if not rows[0][0]:
+            raise LeaseLost
+
+    async def fail(
+        self, job: Job, error_class: str, message: str, detail: str, retry_after: float | None = None
+    ) -> str | None:
+        """Returns the job's new state, or None when the lease was lost."""
+        rows = await self._rows(
+            "select pipeline.fail(%s, %s, %s, %s, %s, %s)",
+            job.id,
+            job.attempt,
+            error_class,
+            message,
+            detail,
+            None if retry_after is None else timedelta(seconds=retry_after),
+        )
+        return rows[0][0]
+
+    async def release(self, jobs: Sequence[Job]) -> None:
+        await self._rows("select pipeline.release(%s, %s)", [j.id for j in jobs], [j.attempt for j in jobs])
+
+    async def supersede(self, job: Job) -> None:
+        await self._rows("select pipeline.supersede(%s, %s)", job.id, job.attempt)
+
+    # kept work
+
+    async def begin_parse(self, job: Job, content_sha256: bytes, fingerprint: str) -> ParsePurchase:
+        """Raises LeaseLost."""
+        async with self._pool.connection() as connection:
+            cursor = connection.cursor(row_factory=dict_row)
+            await cursor.execute(
+                "select * from pipeline.begin_parse(%s, %s, %s, %s)", (job.id, job.attempt, content_sha256, fingerprint)
+            )
+            row = await cursor.fetchone()
+        if row is None or row["status"] == "lost":
+            raise LeaseLost
+        parsed = None
+        if row["status"] == "kept":
+            parsed = Parsed(
+                pages=[Page(p["number"], p["markdown"]) for p in row["pages"]],
+                failed_pages={int(number): reason for number, reason in row["failed_pages"].items()},
+            )
+        return ParsePurchase(row["status"], row["parse_id"], row["provider_job_id"], parsed)
+
+    async def remember_parse(self, job: Job, parse_id: int, provider_job_id: str | None) -> None:
+        """Raises LeaseLost."""
+        rows = await self._rows(
+            "select pipeline.remember_parse(%s, %s, %s, %s)", parse_id, job.id, job.attempt, provider_job_id
+        )
+        if not rows[0][0]:
+            raise LeaseLost
+
+    async def store_parse(self, job: Job, parse_id: int, parsed: Parsed) -> None:
+        """Raises LeaseLost."""
+        pages = [{"number": page.number, "markdown": page.markdown} for page in parsed.pages]
+        rows = await self._rows(
+            "select pipeline.store_parse(%s, %s, %s, %s, %s)",
+            parse_id,
+            job.id,
+            job.attempt,
+            Jsonb(pages),
+            Jsonb({str(number): reason for number, reason in parsed.failed_pages.items()}),
+        )
+        if not rows[0][0]:
+            raise LeaseLost
+
+    async def drop_parse(self, job: Job, parse_id: int) -> None:
+        await self._rows("select pipeline.drop_parse(%s, %s, %s)", parse_id, job.id, job.attempt)
+
+    async def active_space(self) -> tuple[int, Space]:
+        """The id and the space that search reads; raises SetupError when none is active."""
+        rows = await self._rows("select id, model, dimensions, input_format from pipeline.spaces where active")
+        if not rows:
+            raise SetupError("No embedding space is active. Run `pipeline migrate --space NAME`.")
+        return rows[0][0], Space(*rows[0][1:])
+
+    async def begin_embeddings(self, job: Job, space_id: int, inputs: Sequence[bytes]) -> dict[bytes, str]:
+        """SHA-256 of each input to kept, buy or wait; raises LeaseLost."""
+        try:
+            rows = await self._rows(
+                "select * from pipeline.begin_embeddings(%s, %s, %s, %s)", job.id, job.attempt, space_id, list(inputs)
+            )
+        except psycopg.Error as error:
+            raise _translated(error) from error
+        return {bytes(sha): status for sha, status in rows}
+
+    async def store_embeddings(self, job: Job, space_id: int, inputs: Sequence[bytes], vectors: Vectors) -> int:
+        """Returns how many were kept: fewer than `inputs` when another attempt took the purchase over."""
+        rows = await self._rows(
+            "select pipeline.store_embeddings(%s, %s, %s, %s, %s)",
+            job.id,
+            job.attempt,
+            space_id,
+            list(inputs),
+            [HalfVector(vector) for vector in vectors],
+        )
+        return rows[0][0]
+
+    async def publish(
+        self,
+        job: Job,
+        space_id: int,
+        file: FetchedFile,
+        parsed: Parsed,
+        parser: str,
+        chunks: Sequence[Chunk],
+        inputs: Sequence[bytes],
+    ) -> int:
+        """Returns the number of chunks; raises LeaseLost."""
+        try:
+            rows = await self._rows(
+                "select pipeline.publish(%s, %s, %s, %s, %s, %s, %s, %s, %s::integer[], %s::text[], %s::text[], %s::bytea[])",
+                job.id,
+                job.attempt,
+                space_id,
+                file.sha256,
+                file.media_type,
+                parsed.page_count,
+                Jsonb({str(number): reason for number, reason in parsed.failed_pages.items()}),
+                parser,
+                [chunk.page for chunk in chunks],
+                [chunk.heading for chunk in chunks],
+                [chunk.content for chunk in chunks],
+                list(inputs),
+            )
+        except psycopg.Error as error:
+            raise _translated(error) from error
+        return rows[0][0]
+
+    # housekeeping
+
+    async def purge(self) -> int:
+        rows = await self._rows("select pipeline.purge()")
+        return rows[0][0]
+
+    async def seen(self, release: str, parser: str, space: str, *, stopped: bool = False) -> None:
+        await self._rows(
+            "select pipeline.listener_seen(%s, %s, %s, %s, %s)", self._listener_id, release, parser, space, stopped
+        )
+
+    async def health(self) -> dict[str, Any]:
+        async with self._pool.connection() as connection:
+            cursor = connection.cursor(row_factory=dict_row)
+            await cursor.execute("select * from pipeline.health()")
+            return await cursor.fetchone() or {}
+
+
+def _translated(error: psycopg.Error) -> Exception:
+    match error.sqlstate:
+        case "PL001":
+            return LeaseLost()
+        case "PL002":
+            return Transient(
+                "The file could not be finished; it is tried again.", detail="a passage had no vector at publish"
+            )
+        case _:
+            return error

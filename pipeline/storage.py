@@ -1,0 +1,112 @@
+"""Fetches one version of a stored object: streamed, capped, hashed, sniffed, and compared with what the job is about."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from pathlib import Path
+from urllib.parse import quote
+
+import httpx
+
+from pipeline.errors import Misconfigured, Permanent, Superseded, Throttled
+from pipeline.job import FetchedFile, Job
+from pipeline.parsing.sniff import sniff
+
+_BLOCK = 1 << 16
+
+
+class Storage:
+    """The project's Storage, read with the service key."""
+
+    def __init__(self, supabase_url: str, key: str, max_bytes: int) -> None:
+        # A key of the new kind is no JWT and goes in `apikey` alone.
+        headers = {"apikey": key} if key.startswith("sb_") else {"apikey": key, "authorization": f"Bearer {key}"}
+        self._client = httpx.AsyncClient(
+            base_url=f"{supabase_url.rstrip('/')}/storage/v1", headers=headers, timeout=httpx.Timeout(30, connect=10)
+        )
+        self._max_bytes = max_bytes
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+    async def fetch(self, job: Job, folder: Path) -> FetchedFile:
+        """Download the job's version into `folder`.
+
+        A download is by name: it may be newer than the job, or an older copy out of a cache, so a mismatch is fetched
+        once more past the caches. Raises Superseded when the object is gone, Throttled (no failure is counted) when
+        the bytes are still another version's, Permanent when they are too many or of no use.
+        """
+        path = folder / "object"
+        for past_caches in (False, True):
+            matches, size, sha256 = await self._download(job, path, past_caches=past_caches)
+            if matches:
+                media_type, extension = sniff(path, job.name)
+                return FetchedFile(path, size, sha256, media_type, extension)
+        raise Throttled(
+            "The stored file is still being replaced; it is tried again soon.",
+            provider="storage",
+            retry_after=15,
+            detail="size or ETag differ from the job's version",
+        )
+
+    async def _download(self, job: Job, path: Path, *, past_caches: bool) -> tuple[bool, int, bytes]:
+        url = f"/object/authenticated/{quote(job.bucket_id)}/{quote(job.name)}"
+        params = {"cacheNonce": uuid.uuid4().hex} if past_caches else None
+        digest, size = hashlib.sha256(), 0
+        try:
+            async with self._client.stream("GET", url, params=params) as response:
+                if response.status_code >= 400:
+                    await response.aread()
+                    raise _refusal(response)
+                with path.open("wb") as file:
+                    async for block in response.aiter_bytes(_BLOCK):
+                        size += len(block)
+                        if size > self._max_bytes:
+                            raise Permanent(
+                                f"The file is larger than the {self._max_bytes / 2**20:.0f} MiB that are allowed."
+                            )
+                        digest.update(block)
+                        file.write(block)
+                etag = response.headers.get("etag")
+        except httpx.HTTPError as error:
+            raise Throttled(
+                "The file store does not answer; it is tried again soon.",
+                provider="storage",
+                retry_after=10,
+                detail=type(error).__name__,
+            ) from error
+        matches = (job.size is None or job.size == size) and (
+            job.etag is None or etag is None or _bare(job.etag) == _bare(etag)
+        )
+        return matches, size, digest.digest()
+
+
+def _bare(etag: str) -> str:
+    return etag.removeprefix("W/").strip('"')
+
+
+def _refusal(response: httpx.Response) -> Exception:
+    """Storage answers nearly every error with HTTP 400 and the real code in the body."""
+    try:
+        body = response.json()
+        code = str(body.get("statusCode") or response.status_code)
+        reason = f"{code} {body.get('error') or body.get('code') or ''}"
+    except ValueError:
+        code = reason = str(response.status_code)
+    match code:
+        case "404":
+            return Superseded()
+        case "401" | "403":
+            return Misconfigured(
+                "The file cannot be read at the moment; it waits until this is mended.",
+                provider="storage",
+                detail=f"Storage refuses UPLOAD_PIPELINE_SUPABASE_SERVICE_ROLE_KEY ({reason})",
+            )
+        case _:
+            return Throttled(
+                "The file store does not answer; it is tried again soon.",
+                provider="storage",
+                retry_after=10,
+                detail=reason,
+            )

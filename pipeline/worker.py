@@ -1,0 +1,174 @@
+"""Claims jobs, runs them side by side, keeps their leases, reports how they end, and drains when told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Awaitable
+from pathlib import Path
+
+import psycopg
+
+from pipeline.errors import JobError, LeaseLost, Misconfigured, Permanent, Superseded, Throttled, Transient
+from pipeline.job import Job
+from pipeline.process import Processor
+from pipeline.queries import Queries
+
+_log = logging.getLogger(__name__)
+
+_UNKNOWN = "Something went wrong on our side; the file is tried again."
+
+
+class Worker:
+    """One listener's hands."""
+
+    def __init__(
+        self, queries: Queries, processor: Processor, *, concurrency: int, lease_seconds: float, poll_seconds: float
+    ) -> None:
+        self._queries = queries
+        self._processor = processor
+        self._concurrency = concurrency
+        self._heartbeat_seconds = lease_seconds / 3
+        self._poll_seconds = poll_seconds
+        self._running: dict[asyncio.Task[None], Job] = {}
+        self._wake = asyncio.Event()
+        self._beat = asyncio.Event()
+
+    async def follow(self, wake_ups: AsyncIterator[str]) -> None:
+        """Let notifications wake the claim at once; without them the poll does it."""
+        async for payload in wake_ups:
+            if payload == "cancelled":
+                self._beat.set()
+            self._wake.set()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Claim and work until `stop` is set. Whoever calls then drains."""
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            while not stop.is_set():
+                self._wake.clear()
+                claimed = await self._claim()
+                for job in claimed:
+                    task = asyncio.create_task(self._work(job), name=f"job {job.id}")
+                    self._running[task] = job
+                waking = asyncio.create_task(self._wake.wait())
+                await asyncio.wait(
+                    {stopping, waking, *self._running}, timeout=self._poll_seconds, return_when=asyncio.FIRST_COMPLETED
+                )
+                waking.cancel()
+                self._reap()
+        finally:
+            stopping.cancel()
+
+    async def _claim(self) -> list[Job]:
+        room = self._concurrency - len(self._running)
+        if room <= 0:
+            return []
+        try:
+            jobs = await self._queries.claim(room)
+            if not jobs and not self._running:
+                while await self._queries.purge():
+                    pass
+            return jobs
+        except psycopg.OperationalError as error:
+            _log.warning("claim failed; trying again", extra={"reason": type(error).__name__})
+            return []
+
+    def _reap(self) -> None:
+        for task in [task for task in self._running if task.done()]:
+            del self._running[task]
+            if not task.cancelled() and (error := task.exception()):
+                _log.error("job task failed", exc_info=error)
+
+    async def keep_leases(self) -> None:
+        """Renew all leases a few times within each, and stop the work on those that are lost."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._beat.wait(), timeout=self._heartbeat_seconds)
+            self._beat.clear()
+            jobs = {task: job for task, job in self._running.items() if not task.done()}
+            if not jobs:
+                continue
+            try:
+                held = await self._queries.heartbeat(list(jobs.values()))
+            except psycopg.OperationalError as error:
+                _log.warning("heartbeat failed; trying again", extra={"reason": type(error).__name__})
+                continue
+            for task, job in jobs.items():
+                if job.id not in held and not task.done():
+                    _log.info("lease lost", extra=_ids(job))
+                    task.cancel()
+
+    async def drain(self, seconds: float) -> None:
+        """Let running jobs finish for so long; give the rest back at once, so that another listener takes them."""
+        if self._running:
+            await asyncio.wait(self._running, timeout=seconds)
+        left = {task: job for task, job in self._running.items() if not task.done()}
+        for task in left:
+            task.cancel()
+        if left:
+            await asyncio.wait(left)
+            try:
+                await self._queries.release(list(left.values()))
+            except psycopg.OperationalError:
+                _log.warning("could not release; the leases will expire", extra={"jobs": len(left)})
+        self._reap()
+
+    async def _work(self, job: Job) -> None:
+        _log.info("job started", extra=_ids(job))
+        try:
+            chunks = await self._processor.run(job)
+        except asyncio.CancelledError:
+            raise
+        except LeaseLost:
+            _log.info("lease lost", extra=_ids(job))
+        except Superseded:
+            _log.info("job superseded", extra=_ids(job))
+            await self._tell(job, self._queries.supersede(job))
+        except JobError as error:
+            await self._fail(job, error)
+        except psycopg.OperationalError as error:
+            # The database went away: nobody can be told. The lease expires and the job is taken again.
+            _log.warning("database lost", extra={**_ids(job), "reason": type(error).__name__})
+        except Exception as error:
+            # The text of an unknown exception may hold content: its type and place are enough to find it.
+            await self._fail(job, Transient(_UNKNOWN, detail=_place(error)))
+        else:
+            _log.info("job completed", extra={**_ids(job), "chunks": chunks})
+
+    async def _fail(self, job: Job, error: JobError) -> None:
+        retry_after = None
+        match error:
+            case Permanent():
+                error_class = "permanent"
+            case Throttled():
+                error_class, retry_after = "throttled", error.retry_after
+            case Misconfigured():
+                error_class = "configuration"
+            case _:
+                error_class = "transient"
+        _log.warning(
+            "job failed", extra={**_ids(job), "class": error_class, "error": error.message, "detail": error.detail}
+        )
+        await self._tell(job, self._queries.fail(job, error_class, error.message, error.detail, retry_after))
+
+    async def _tell(self, job: Job, report: Awaitable[object]) -> None:
+        try:
+            await report
+        except psycopg.OperationalError as error:
+            _log.warning(
+                "outcome not stored; the lease will expire", extra={**_ids(job), "reason": type(error).__name__}
+            )
+
+
+def _ids(job: Job) -> dict[str, object]:
+    return {"job": job.id, "attempt": job.attempt, "document": str(job.document_id)}
+
+
+def _place(error: BaseException) -> str:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    where = f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}" if trace else "?"
+    return f"{type(error).__name__} at {where}"
