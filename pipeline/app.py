@@ -98,7 +98,8 @@ def database_url(settings: Settings) -> str:
         "verify-full",
     ):
         raise SetupError(
-            "UPLOAD_PIPELINE_DATABASE_URL names a remote host without TLS. Add ?sslmode=verify-full&sslrootcert=<the project's CA>."
+            "UPLOAD_PIPELINE_DATABASE_URL names a remote host without TLS. "
+            "Add ?sslmode=verify-full&sslrootcert=<the project's CA>."
         )
     return url
 
@@ -109,8 +110,10 @@ async def _guard(url: str) -> None:
         async with await psycopg.AsyncConnection.connect(url, autocommit=True, connect_timeout=15) as connection:
             row = await (
                 await connection.execute(
-                    "select current_user, r.rolsuper, to_regprocedure('pipeline.claim(text, integer, interval, integer)') is not null, "
-                    "pg_has_role(current_user, 'pipeline_worker', 'member') from pg_roles r where r.rolname = current_user"
+                    "select current_user, r.rolsuper, "
+                    "to_regprocedure('pipeline.claim(text, integer, interval, integer)') is not null, "
+                    "pg_has_role(current_user, 'pipeline_worker', 'member') "
+                    "from pg_roles r where r.rolname = current_user"
                 )
             ).fetchone()
     except psycopg.errors.UndefinedObject:
@@ -161,7 +164,8 @@ async def run_listener(settings: Settings, *, stop: asyncio.Event, ready: Callab
         if active != embedder.space:
             raise SetupError(
                 f"Search reads the space {active.name}, and this listener would write {embedder.space.name}. Set "
-                f"UPLOAD_PIPELINE_EMBEDDER and its model to the active one, or run `pipeline migrate --space {embedder.space.name}`."
+                f"UPLOAD_PIPELINE_EMBEDDER and its model to the active one, or run "
+                f"`pipeline migrate --space {embedder.space.name}`."
             )
         processor = Processor(
             queries, storage, parser, embedder, space_id, settings.chunk_tokens, settings.chunk_overlap

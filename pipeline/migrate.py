@@ -34,7 +34,9 @@ def migrations() -> list[tuple[str, str, Path]]:
 async def connect(db_url: str) -> psycopg.AsyncConnection:
     """Connect as `postgres`; raises SetupError with the remedy."""
     try:
-        return await psycopg.AsyncConnection.connect(db_url, autocommit=True, prepare_threshold=None, connect_timeout=15)
+        return await psycopg.AsyncConnection.connect(
+            db_url, autocommit=True, prepare_threshold=None, connect_timeout=15
+        )
     except psycopg.OperationalError as error:
         raise SetupError(
             f"The database does not let us in: {error}\n"
@@ -79,7 +81,8 @@ async def apply(db_url: str, *, worker_password: str | None = None, activate_spa
                     await connection.execute(text.encode())
                     await connection.execute(_HISTORY.encode())
                     await connection.execute(
-                        "insert into supabase_migrations.schema_migrations (version, statements, name) values (%s, %s, %s)",
+                        "insert into supabase_migrations.schema_migrations (version, statements, name) "
+                        "values (%s, %s, %s)",
                         (version, [text], name),
                     )
             except psycopg.Error as error:
@@ -88,7 +91,10 @@ async def apply(db_url: str, *, worker_password: str | None = None, activate_spa
             done.append(f"{version}_{name}")
         if worker_password:
             await connection.execute(
-                sql.SQL("alter role pipeline_worker password {}").format(sql.Literal(worker_password)).as_string().encode()
+                sql.SQL("alter role pipeline_worker password {}")
+                .format(sql.Literal(worker_password))
+                .as_string()
+                .encode()
             )
         if activate_space:
             await connection.execute("select pipeline.activate_space(%s)", (activate_space,))

@@ -56,7 +56,10 @@ def open_pool(database_url: str, *, size: int) -> AsyncConnectionPool:
 
 
 class Queries:
-    """The queue and the content, as pipeline_worker may use them. Methods raise psycopg.Error when the database fails."""
+    """The queue and the content, as pipeline_worker may use them.
+
+    Methods raise psycopg.Error when the database fails.
+    """
 
     def __init__(self, pool: AsyncConnectionPool, listener_id: str, lease_seconds: float) -> None:
         self._pool = pool
@@ -199,7 +202,8 @@ class Queries:
         """Returns the number of chunks; raises LeaseLost."""
         try:
             rows = await self._rows(
-                "select pipeline.publish(%s, %s, %s, %s, %s, %s, %s, %s, %s::integer[], %s::text[], %s::text[], %s::bytea[])",
+                "select pipeline.publish(%s, %s, %s, %s, %s, %s, %s, %s, "
+                "%s::integer[], %s::text[], %s::text[], %s::bytea[])",
                 job.id,
                 job.attempt,
                 space_id,

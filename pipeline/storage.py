@@ -1,4 +1,4 @@
-"""Fetches one version of a stored object: streamed, capped, hashed, sniffed, and compared with what the job is about."""
+"""Fetches one version of a stored object: streamed, capped, hashed, sniffed, and compared with the job's version."""
 
 from __future__ import annotations
 

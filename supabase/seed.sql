@@ -1,0 +1,1 @@
+-- Nothing: the migrations make the bucket and the default limits, and users bring their own documents.
