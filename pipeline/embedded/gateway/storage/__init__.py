@@ -1,0 +1,83 @@
+"""Supabase Storage as its SDKs speak it: buckets and objects, with the rows in Postgres and the bytes in files.
+
+    objects.py   upload, move, copy, remove: the two-step write that triggers on storage.objects see
+    reading.py   download, info, signed URLs      listing.py   lists       buckets.py   buckets
+    rows.py      the statements                   database.py  sessions and callers
+    incoming.py  bodies as they arrive            blobs.py     the bytes on disk
+    names.py     which names pass                 errors.py    refusals    signing.py   tokens in URLs
+
+What is left out is refused with 501 and its name: resumable uploads, S3, image transformations, vector and analytics
+buckets.
+"""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from pipeline.embedded.gateway.storage import buckets, errors, listing, objects, reading
+from pipeline.embedded.gateway.storage.service import Handler, Storage, endpoint
+
+__all__ = ["Storage", "storage_routes"]
+
+_EVERY_METHOD = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
+_TABLE: list[tuple[str, str, Handler]] = [
+    ("GET", "/bucket", buckets.list_all),
+    ("POST", "/bucket", buckets.create),
+    ("GET", "/bucket/{bucket}", buckets.get),
+    ("PUT", "/bucket/{bucket}", buckets.update),
+    ("DELETE", "/bucket/{bucket}", buckets.delete),
+    ("POST", "/bucket/{bucket}/empty", buckets.empty),
+    # the fixed words come ahead of the buckets' names
+    ("POST", "/object/move", objects.move),
+    ("POST", "/object/copy", objects.copy),
+    ("POST", "/object/list/{bucket}", listing.list_folder),
+    ("POST", "/object/list-v2/{bucket}", listing.list_by_cursor),
+    ("POST", "/object/upload/sign/{bucket}/{name:path}", objects.sign_upload),
+    ("PUT", "/object/upload/sign/{bucket}/{name:path}", objects.upload_signed),
+    ("POST", "/object/sign/{bucket}", reading.sign_many),
+    ("POST", "/object/sign/{bucket}/{name:path}", reading.sign_one),
+    ("GET", "/object/sign/{bucket}/{name:path}", reading.download_signed),
+    ("GET", "/object/public/{bucket}/{name:path}", reading.download_public),
+    ("GET", "/object/authenticated/{bucket}/{name:path}", reading.download),
+    ("GET", "/object/info/public/{bucket}/{name:path}", reading.info_public),
+    ("GET", "/object/info/authenticated/{bucket}/{name:path}", reading.info),
+    ("GET", "/object/info/{bucket}/{name:path}", reading.info),
+    ("DELETE", "/object/{bucket}", objects.remove_many),
+    ("GET", "/object/{bucket}/{name:path}", reading.download),
+    ("POST", "/object/{bucket}/{name:path}", objects.upload),
+    ("PUT", "/object/{bucket}/{name:path}", objects.update),
+    ("DELETE", "/object/{bucket}/{name:path}", objects.remove),
+]
+_LEFT_OUT = {
+    "/upload/resumable": "a resumable (TUS) upload",
+    "/s3": "the S3 protocol",
+    "/render/image": "an image transformation",
+    "/vector": "a vector bucket",
+    "/iceberg": "an analytics bucket",
+    "/cdn": "purging a CDN's cache",
+}
+PUBLIC_PATHS = ("/object/public/", "/object/info/public/", "/object/sign/", "/object/upload/sign/")
+"""Where a request without an API key may lead, under GET and, with a signed upload URL, PUT."""
+
+
+def storage_routes(storage: Storage) -> list[Route]:
+    """All routes, relative to /storage/v1."""
+    routes = [Route("/status", _status, methods=["GET"])]
+    for prefix, feature in _LEFT_OUT.items():
+        refuse = endpoint(storage, _refusal(feature))
+        routes += [Route(path, refuse, methods=_EVERY_METHOD) for path in (prefix, prefix + "/{rest:path}")]
+    routes += [Route(path, endpoint(storage, handler), methods=[method]) for method, path, handler in _TABLE]
+    return routes
+
+
+def _refusal(feature: str) -> Handler:
+    async def refuse(storage: Storage, request: Request) -> Response:
+        raise errors.not_supported(feature)
+
+    return refuse
+
+
+async def _status(request: Request) -> Response:
+    return Response(status_code=200)
