@@ -63,8 +63,9 @@ end
 $$;
 comment on function pipeline.sweep is 'Takes expired leases back, at most so many; every claim begins with it.';
 
--- Marks the owners of due wake-ups as waiting: by distinct owner, so that one owner's ten thousand uploads do not stand
--- before the next owner's first. An owner whose row is locked keeps the wake-up for the next claim.
+-- Marks the owners of due wake-ups as waiting. It looks in two ways, each of them bounded: at the wake-ups that are due
+-- longest, and owner by owner from a random place on, so that neither one owner's ten thousand uploads nor ten thousand
+-- owners in backoff stand before the next owner's first. An owner whose row is locked keeps the wake-up for the next claim.
 create function pipeline.wake(max_owners integer default 50)
   returns integer
   language plpgsql
@@ -73,22 +74,37 @@ as $$
 declare
   due uuid[];
   woken uuid[];
+  start constant uuid := gen_random_uuid();
 begin
-  with recursive distinct_owner as (
-    (select w.owner_id from pipeline.wakeups w where w.due_at <= pipeline.now() order by w.due_at limit 1)
+  -- The usual case, an idle queue, ends here after one probe.
+  if not exists (select from pipeline.wakeups w where w.due_at <= pipeline.now()) then
+    return 0;
+  end if;
+  with recursive walk as (
+    select (select w.owner_id from pipeline.wakeups w where w.owner_id >= start order by w.owner_id limit 1) as owner_id, 1 as step
     union all
-    select (select w.owner_id from pipeline.wakeups w where w.owner_id > d.owner_id order by w.owner_id limit 1)
-      from distinct_owner d
-     where d.owner_id is not null
+    select (select w.owner_id from pipeline.wakeups w where w.owner_id > k.owner_id order by w.owner_id limit 1), k.step + 1
+      from walk k
+     where k.owner_id is not null and k.step < max_owners
+  ),
+  wrapped as (
+    select (select w.owner_id from pipeline.wakeups w order by w.owner_id limit 1) as owner_id, 1 as step
+    union all
+    select (select w.owner_id from pipeline.wakeups w where w.owner_id > k.owner_id order by w.owner_id limit 1), k.step + 1
+      from wrapped k
+     where k.owner_id is not null and k.step < max_owners
   ),
   candidates as (
-    select d.owner_id
-      from distinct_owner d
-     where d.owner_id is not null
-       and exists (select from pipeline.wakeups w where w.owner_id = d.owner_id and w.due_at <= pipeline.now())
-     limit max_owners
+    select k.owner_id from walk k
+    union
+    select k.owner_id from wrapped k
+    union
+    (select w.owner_id from pipeline.wakeups w where w.due_at <= pipeline.now() order by w.due_at limit max_owners)
   )
-  select array_agg(c.owner_id order by c.owner_id) into due from candidates c;
+  select array_agg(c.owner_id order by c.owner_id) into due
+    from candidates c
+   where c.owner_id is not null
+     and exists (select from pipeline.wakeups w where w.owner_id = c.owner_id and w.due_at <= pipeline.now());
   if due is null then
     return 0;
   end if;
@@ -114,7 +130,7 @@ begin
                     from unnest(woken) o (owner_id)
                    cross join lateral (select i.id from pipeline.wakeups i
                                         where i.owner_id = o.owner_id and i.due_at <= pipeline.now()
-                                        limit 1000 for update skip locked) x);
+                                        limit 5000 for update skip locked) x);
   return coalesce(cardinality(woken), 0);
 end
 $$;
