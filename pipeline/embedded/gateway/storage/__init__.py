@@ -12,6 +12,7 @@ buckets.
 
 from __future__ import annotations
 
+from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -20,6 +21,15 @@ from pipeline.embedded.gateway.storage import buckets, errors, listing, objects,
 from pipeline.embedded.gateway.storage.service import Handler, Storage, endpoint
 
 __all__ = ["Storage", "storage_routes"]
+
+
+class _AnyPath(PathConvertor):
+    """A path that may hold a line break. Storage refuses such a name; a mount that does not match would hide that."""
+
+    regex = r"[\s\S]*"
+
+
+register_url_convertor("path", _AnyPath())
 
 _EVERY_METHOD = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
 _TABLE: list[tuple[str, str, Handler]] = [
@@ -69,7 +79,12 @@ def storage_routes(storage: Storage) -> list[Route]:
         refuse = endpoint(storage, _refusal(feature))
         routes += [Route(path, refuse, methods=_EVERY_METHOD) for path in (prefix, prefix + "/{rest:path}")]
     routes += [Route(path, endpoint(storage, handler), methods=[method]) for method, path, handler in _TABLE]
-    return routes
+    return [*routes, Route("/{rest:path}", endpoint(storage, _no_route), methods=_EVERY_METHOD)]
+
+
+async def _no_route(storage: Storage, request: Request) -> Response:
+    message = f"Route {request.method}:{request.url.path} not found"
+    raise errors.StorageError(404, "NotFound", message, error="Not Found", http_status=404)
 
 
 def _refusal(feature: str) -> Handler:

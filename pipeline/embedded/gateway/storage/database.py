@@ -1,8 +1,8 @@
 """The database as Storage uses it: sessions of service_role that step down to the caller for one transaction.
 
 Each transaction is one message of several statements with their values quoted by libpq, so one round trip. (A pipeline
-of prepared statements would be one too, but psycopg forgets its prepared statements at every rollback.) A caller's role,
-claims and request settings are set for the transaction only; between transactions a session is service_role with no
+of prepared statements would be one too, but psycopg forgets prepared statements at every rollback.) Role, claims and
+request settings of a caller are set for the transaction only; between transactions a session is service_role with no
 user, as the real server's final writes are.
 """
 
