@@ -51,15 +51,20 @@ select jsonb_build_object(
       'void', p.prorettype = 'pg_catalog.void'::regtype,
       'composite', r.typtype = 'c' or coalesce(p.proargmodes::text[] && '{t,b,o}'::text[], false),
       'timeout', (
-        select split_part(o, '=', 2) from unnest(p.proconfig) o where o like 'statement_timeout=%' limit 1)))
+        select split_part(o, '=', 2) from unnest(p.proconfig) o where o like 'statement_timeout=%%' limit 1)))
     from pg_proc p
     join pg_type r on r.oid = p.prorettype
     where p.pronamespace = s.oid and p.prokind = 'f'
-      and p.prorettype not in ('pg_catalog.trigger'::regtype, 'pg_catalog.event_trigger'::regtype)), '[]'))
+      and p.prorettype not in ('pg_catalog.trigger'::regtype, 'pg_catalog.event_trigger'::regtype)), '[]'),
+  'timeouts', coalesce((
+    select jsonb_object_agg(r.rolname, split_part(o, '=', 2))
+    from pg_db_role_setting d
+    join pg_roles r on r.oid = d.setrole and d.setdatabase = 0
+    cross join unnest(d.setconfig) o
+    where o like 'statement_timeout=%%'), '{}'))
 from pg_namespace s
 where s.nspname = %s
 """
-_SQL = _SQL.replace("o like 'statement_timeout=%'", "o like 'statement_timeout=%%'")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +111,11 @@ class Function:
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """The exposed schema at one moment."""
+    """The exposed schema at one moment, and each role's statement_timeout, which `set role` does not bring."""
 
     tables: dict[str, Table]
     functions: dict[str, tuple[Function, ...]]
+    timeouts: dict[str, str]
 
     def table_like(self, name: str) -> str | None:
         """The nearest table name, for a hint."""
@@ -124,7 +130,7 @@ async def read(connection: psycopg.AsyncConnection[Any], schema: str) -> Catalog
     """Read the catalogue of one schema."""
     cursor = await connection.execute(_SQL, (schema,))
     row = await cursor.fetchone()
-    content: dict[str, Any] = row[0] if row else {"tables": [], "functions": []}
+    content: dict[str, Any] = row[0] if row else {"tables": [], "functions": [], "timeouts": {}}
     tables = {
         one["name"]: Table(one["name"], one["columns"] or {}, one["defaults"], tuple(one["key"]))
         for one in content["tables"]
@@ -132,7 +138,7 @@ async def read(connection: psycopg.AsyncConnection[Any], schema: str) -> Catalog
     functions: dict[str, tuple[Function, ...]] = {}
     for one in content["functions"]:
         functions[one["name"]] = (*functions.get(one["name"], ()), _function(one))
-    return Catalog(tables, functions)
+    return Catalog(tables, functions, content["timeouts"])
 
 
 def _function(row: dict[str, Any]) -> Function:
@@ -159,24 +165,28 @@ class CatalogCache:
         self._load = load
         self._lock = asyncio.Lock()
         self._catalog: Catalog | None = None
-        self._generation = 0
+        self._started = 0
+        self._forgotten = 0
 
     async def get(self) -> Catalog:
         """The cached catalogue, read first when there is none."""
         return self._catalog or await self.reload()
 
     async def reload(self) -> Catalog:
-        """Read it again. Callers who wait for the same reading share it, provided that it began after they asked."""
-        asked = self._generation
+        """Read it again; those who wait together share one reading, provided that it began after they asked."""
+        asked = self._started
         async with self._lock:
-            if self._generation > asked + 1 and self._catalog is not None:
+            if self._started > asked and self._catalog is not None:
                 return self._catalog
-            self._generation += 1
-            self._catalog = await self._load()
-            return self._catalog
+            self._started += 1
+            forgotten = self._forgotten
+            catalog = await self._load()
+            self._catalog = catalog if forgotten == self._forgotten else None
+            return catalog
 
     def forget(self) -> None:
         """Let the next request read it."""
+        self._forgotten += 1
         self._catalog = None
 
     async def watch(self, url: str) -> None:

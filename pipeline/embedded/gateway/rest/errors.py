@@ -11,6 +11,7 @@ import re
 from typing import Any
 
 import psycopg
+from psycopg_pool import PoolTimeout
 
 _BY_CODE = {
     "23503": 409,
@@ -92,6 +93,8 @@ def from_postgres(error: psycopg.Error, *, anonymous: bool) -> RestError:
     if not code:
         if isinstance(error, psycopg.DataError):  # a value that cannot even be sent, such as one with a NUL
             return RestError(400, "22021", str(error))
+        if isinstance(error, PoolTimeout):
+            return RestError(504, "PGRST003", "Timed out acquiring connection from connection pool.")
         return RestError(503, "PGRST001", "Database connection error", details=str(error))
     message = diag.message_primary or str(error)
     if code == "PGRST":
