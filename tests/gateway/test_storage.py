@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID
@@ -382,6 +383,31 @@ async def test_a_form_as_supabase_js_sends_it(world: World) -> None:
     [row] = await world.rows(user.folder)
     assert (row["metadata"]["mimetype"], row["metadata"]["cacheControl"]) == ("application/pdf", "max-age=60")
     assert row["user_metadata"] == {"a": 1}
+
+
+@pytest.mark.parametrize("odd", ["a\0b", "\ud800"])
+async def test_text_that_postgres_cannot_store_is_a_400(world: World, odd: str) -> None:
+    user = world.person()
+    body = json.dumps({"prefix": odd, "prefixes": [odd], "paths": [odd], "expiresIn": 60, "bucketId": odd})
+    body = body[:-1] + ', "sourceKey": "a", "destinationKey": "b"}'
+    kind = {"content-type": "application/json"}
+    for method, path in (
+        ("POST", "/object/list/documents"),
+        ("DELETE", "/object/documents"),
+        ("POST", "/object/sign/documents"),
+        ("POST", "/object/copy"),
+        ("POST", "/object/move"),
+    ):
+        assert (await user.send(method, path, content=body, headers=kind)).status_code in (200, 400), path
+    assert (await user.send("GET", "/bucket/a%00")).status_code == 400
+
+
+async def test_a_refused_key_is_told_after_a_large_body(world: World) -> None:
+    user = world.person()
+    headers = {"authorization": "Bearer x.y.z"}
+    path = f"/object/documents/{user.folder}/a"
+    answer = await user.send("POST", path, content=b"x" * 5_000_000, headers=headers)
+    assert (answer.status_code, answer.json()["statusCode"]) == (400, "403")
 
 
 async def test_a_row_without_bytes_is_told_as_missing(world: World) -> None:

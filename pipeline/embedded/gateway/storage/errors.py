@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 
 import psycopg
+from psycopg_pool import PoolTimeout
 from starlette.responses import JSONResponse
 
 log = logging.getLogger(__name__)
@@ -100,8 +101,17 @@ def not_supported(feature: str) -> StorageError:
     return StorageError(501, "NotSupported", message, error="Not implemented", http_status=501)
 
 
+def _timed_out() -> StorageError:
+    return StorageError(544, "DatabaseTimeout", "The connection to the database timed out", http_status=544)
+
+
 def from_database(error: psycopg.Error) -> StorageError:
     """The refusal that the real server makes of a database error."""
+    if isinstance(error, PoolTimeout):
+        return _timed_out()
+    if isinstance(error, psycopg.DataError) and error.sqlstate is None:
+        # a value that could not even be sent
+        return invalid_request("a text holds a character that Postgres cannot store")
     state = error.sqlstate or ""
     message = error.diag.message_primary or ""
     match state:
@@ -121,7 +131,6 @@ def from_database(error: psycopg.Error) -> StorageError:
         case "55P03":
             return resource_locked()
         case "57014":
-            text = "The connection to the database timed out"
-            return StorageError(544, "DatabaseTimeout", text, http_status=544)
+            return _timed_out()
     log.warning("the database refused with %s: %s", state, message)
     return StorageError(500, "DatabaseError", f"database error, code: {state}")

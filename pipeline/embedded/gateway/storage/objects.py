@@ -14,6 +14,7 @@ A removal is one write, as the caller, committed.
 from __future__ import annotations
 
 import json
+from collections.abc import Coroutine
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
@@ -33,22 +34,17 @@ DRY_RUN_VERSION = "1"
 async def upload(storage: Storage, request: Request) -> Response:
     """POST: a new object, or with `x-upsert: true` a new version of one."""
     upsert = request.headers.get("x-upsert") == "true"
-    caller = storage.identify(request)
-    return JSONResponse(await _receive(storage, request, caller, caller.owner, upsert=upsert))
+    return await _reading_all(request, _upload(storage, request, upsert=upsert))
 
 
 async def update(storage: Storage, request: Request) -> Response:
     """PUT: as an upsert."""
-    caller = storage.identify(request)
-    return JSONResponse(await _receive(storage, request, caller, caller.owner, upsert=True))
+    return await _reading_all(request, _upload(storage, request, upsert=True))
 
 
 async def upload_signed(storage: Storage, request: Request) -> Response:
     """PUT with a signed upload URL: as service_role, for the user who signed it."""
-    bucket, name = place(request)
-    grant = storage.signer.verify(request.query_params.get("token", ""), bucket, name, "upload")
-    stored = await _receive(storage, request, SERVICE, grant.owner, upsert=grant.upsert)
-    return JSONResponse({"Key": stored["Key"]})
+    return await _reading_all(request, _upload_signed(storage, request))
 
 
 def place(request: Request) -> tuple[str, str]:
@@ -56,22 +52,32 @@ def place(request: Request) -> tuple[str, str]:
     return request.path_params["bucket"], names.check_object_name(request.path_params["name"])
 
 
-async def _receive(
-    storage: Storage, request: Request, caller: Caller, owner: str | None, *, upsert: bool
-) -> dict[str, str]:
-    """Read the request into an object. A refused body is read to its end, or the client would not see the refusal."""
+async def _reading_all(request: Request, work: Coroutine[Any, Any, dict[str, str]]) -> Response:
+    """The work's answer. The body of a refused request is read to its end, or the client would not see the refusal."""
     try:
-        return await _store(storage, request, caller, owner, upsert=upsert)
+        return JSONResponse(await work)
     except (errors.StorageError, psycopg.Error) as error:
         try:
-            answered = await drain(request.stream())
+            answerable = await drain(request.stream())
         except RuntimeError:  # the body has been read to its end
-            answered = True
-        if not answered:
+            answerable = True
+        if not answerable:
             refusal = error if isinstance(error, errors.StorageError) else errors.from_database(error)
             refusal.closes_connection = True
             raise refusal from None
         raise
+
+
+async def _upload(storage: Storage, request: Request, *, upsert: bool) -> dict[str, str]:
+    caller = storage.identify(request)
+    return await _store(storage, request, caller, caller.owner, upsert=upsert)
+
+
+async def _upload_signed(storage: Storage, request: Request) -> dict[str, str]:
+    bucket, name = place(request)
+    grant = storage.signer.verify(request.query_params.get("token", ""), bucket, name, "upload")
+    stored = await _store(storage, request, SERVICE, grant.owner, upsert=grant.upsert)
+    return {"Key": stored["Key"]}
 
 
 async def _store(

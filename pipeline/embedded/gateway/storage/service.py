@@ -59,6 +59,8 @@ def endpoint(storage: Storage, handler: Handler) -> Callable[[Request], Awaitabl
             return error.response()
         except psycopg.Error as error:
             return errors.from_database(error).response()
+        except UnicodeEncodeError:
+            return errors.invalid_request("a text holds a character that Postgres cannot store").response()
         except ClientDisconnect:
             return Response(status_code=499)
 
