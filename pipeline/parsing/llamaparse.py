@@ -1,0 +1,261 @@
+"""Parsing by LlamaParse, through its maker's SDK `llama-cloud`.
+
+One parse is an upload, a wait and a collection. The upload buys it, so its job id is handed to `remember` before any
+waiting; an attempt that comes later resumes that job instead of buying another. Polling with a deadline is the truth,
+a webhook only shortens the wait (`hint`). The deadline counts from the job's creation by the provider's own clock, so
+that a job that hangs is given up after `llamaparse_timeout_seconds`, however many attempts have waited for it.
+
+The SDK's own waiting helper is not used: it does not raise for a failed job, and it forgets its job id on a crash.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import math
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from typing import TypeVar
+
+import httpx
+import llama_cloud
+from llama_cloud.types import ParsingGetResponse
+
+from pipeline.errors import JobError, Permanent, SetupError, Throttled, Transient
+from pipeline.job import FetchedFile, Page, Parsed
+from pipeline.parsing import Progress, Remember
+from pipeline.providers import Refused, job_error, malformed, outage, settings_refused
+from pipeline.settings import Settings
+
+log = logging.getLogger(__name__)
+
+PATIENCE = 4
+"""Polls in a row that may fail before the stage is paused: the job is paid for and goes on without us."""
+
+FAULTS_OF_THE_FILE = (
+    (("PASSWORD", "PROTECTED", "ENCRYPT"), "The file is protected by a password; upload a copy without one."),
+    (("BROKEN", "CORRUPT", "INVALID_PDF", "DAMAGED"), "The file is damaged and cannot be read; upload it again."),
+    (("UNSUPPORTED", "NOT_SUPPORTED"), "The parsing service does not read files of this kind."),
+    (("NO_DATA", "NO_CONTENT", "EMPTY"), "No text was found in this file."),
+    (
+        ("TOO_MANY_PAGES", "PAGE_LIMIT", "TOO_LARGE"),
+        "The file is too long for the parsing service; upload it in parts.",
+    ),
+)
+"""Words of a failed job's `error_message` that tell a fault of the file, and the owner's sentence for each."""
+
+Answer = TypeVar("Answer")
+
+
+class _Gone(Exception):
+    """The provider no longer knows the job, or it ended without a result for no fault of the file."""
+
+
+class LlamaParseParser:
+    """Implements Parser. Times are in seconds; raises SetupError without a key.
+
+    `version` is `latest` or a dated version of the tier; with `latest` the provider's results may change under one
+    fingerprint, so pin a version where stored parses must stay comparable.
+    """
+
+    name = "llamaparse"
+
+    def __init__(
+        self, settings: Settings, *, poll: float = 1.0, longest_poll: float = 10.0, request_timeout: float = 120.0
+    ) -> None:
+        key = settings.llamaparse_api_key.get_secret_value()
+        if not key:
+            raise SetupError("UPLOAD_PIPELINE_LLAMAPARSE_API_KEY is empty and UPLOAD_PIPELINE_PARSER is llamaparse")
+        self._tier = settings.llamaparse_tier
+        self._version = settings.llamaparse_version
+        self.fingerprint = f"llamaparse {self._tier} {self._version}"
+        self._deadline = settings.llamaparse_timeout_seconds
+        self._poll, self._longest_poll = poll, longest_poll
+        self._request_timeout = request_timeout
+        self._waiting: dict[str, asyncio.Event] = {}
+        self._client = llama_cloud.AsyncLlamaCloud(
+            api_key=key,
+            base_url=settings.llamaparse_base_url,
+            max_retries=0,
+            timeout=httpx.Timeout(request_timeout, connect=10.0),
+        )
+
+    async def parse(self, file: FetchedFile, *, resume: str | None, remember: Remember, progress: Progress) -> Parsed:
+        """See Parser. A resumed job that has failed, hangs or is forgotten is replaced by a new upload.
+
+        Raises Permanent where the file is at fault or every page failed, Transient where the job failed or ran past its
+        deadline, and what `pipeline.providers` says for the service's other answers.
+        """
+        if resume:
+            try:
+                return await self._collect(resume, progress)
+            except _Gone as gone:
+                log.info("llamaparse job is of no more use, uploading again", extra={"reason": str(gone)})
+        job_id = await self._upload(file)
+        await remember(job_id)
+        try:
+            return await self._collect(job_id, progress)
+        except _Gone as gone:
+            raise Transient(
+                "The parsing service could not read this file; it will be tried again.", detail=f"llamaparse: {gone}"
+            ) from None
+
+    def hint(self, job_id: str) -> bool:
+        """Look at this provider's job now instead of at the next poll; False where nobody here waits for it."""
+        if waiter := self._waiting.get(job_id):
+            waiter.set()
+        return waiter is not None
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    async def _upload(self, file: FetchedFile) -> str:
+        content = await asyncio.to_thread(file.path.read_bytes)
+        try:
+            # The owner's name for the file is not the provider's business; the extension tells it the format.
+            job = await self._call(
+                lambda: self._client.parsing.create(
+                    tier=self._tier,
+                    version=self._version,
+                    upload_file=(f"document{file.extension}", content, file.media_type),
+                )
+            )
+        except Refused as refused:
+            if refused.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+                raise Permanent("The file is too large for the parsing service.", detail=refused.detail) from None
+            raise Permanent("The parsing service refuses this file.", detail=refused.detail) from None
+        if not isinstance(getattr(job, "id", None), str) or not job.id:
+            raise malformed(self.name, "an upload without a job id")
+        return job.id
+
+    async def _collect(self, job_id: str, progress: Progress) -> Parsed:
+        """Wait for a job and fetch its pages. Raises _Gone where another upload may succeed."""
+        waiter = self._waiting.setdefault(job_id, asyncio.Event())
+        try:
+            await self._wait(job_id, waiter, progress)
+            expand = "text" if self._tier == "fast" else "markdown"
+            return _pages(await self._get(job_id, [expand]), expand)
+        finally:
+            self._waiting.pop(job_id, None)
+
+    async def _wait(self, job_id: str, waiter: asyncio.Event, progress: Progress) -> None:
+        clock = asyncio.get_running_loop().time
+        started, pause, failures, age_at_start = clock(), self._poll, 0, 0.0
+        while True:
+            waiter.clear()
+            try:
+                answer, age = await self._status(job_id)
+            except Throttled:
+                failures += 1
+                if failures >= PATIENCE:
+                    raise
+            else:
+                failures = 0
+                if age is not None:
+                    age_at_start = max(age_at_start, age - (clock() - started))
+                match answer.job.status:
+                    case "COMPLETED":
+                        return
+                    case "FAILED":
+                        raise _failure(answer.job.error_message)
+                    case "CANCELLED":
+                        raise _Gone("it was cancelled at the provider")
+            waited = clock() - started
+            left = self._deadline - age_at_start - waited
+            if left <= 0:
+                await self._cancel(job_id)
+                raise _Gone(f"no result {self._deadline:g} s after its upload")
+            # The service tells no fraction; this one rises quickly at first and never arrives.
+            await progress(0.9 * (1 - math.exp(-waited / 30)))
+            try:
+                await asyncio.wait_for(waiter.wait(), min(pause, left))
+            except TimeoutError:
+                pause = min(pause * 1.5, self._longest_poll)
+
+    async def _status(self, job_id: str) -> tuple[ParsingGetResponse, float | None]:
+        """The job as it stands, and its age by the provider's clock; None where the answer does not tell."""
+        try:
+            raw = await self._call(lambda: self._client.parsing.with_raw_response.get(job_id))
+        except Refused as refused:
+            raise _Gone(refused.detail) from None
+        try:
+            answer = await raw.parse()
+            known = answer.job.status in ("PENDING", "RUNNING", "COMPLETED", "FAILED", "CANCELLED")
+        except (AttributeError, TypeError, ValueError, llama_cloud.LlamaCloudError) as error:
+            raise malformed(self.name, type(error).__name__) from None
+        if not known:
+            raise malformed(self.name, "a status that the documentation does not know")
+        return answer, _age(answer.job.created_at, raw.headers.get("date"))
+
+    async def _get(self, job_id: str, expand: list[str]) -> ParsingGetResponse:
+        try:
+            return await self._call(lambda: self._client.parsing.get(job_id, expand=expand))
+        except Refused as refused:
+            raise settings_refused(self.name, refused.detail) from None
+
+    async def _cancel(self, job_id: str) -> None:
+        try:
+            await self._call(lambda: self._client.parsing.cancel(job_id))
+        except (JobError, _Gone) as error:
+            log.info("llamaparse job could not be cancelled", extra={"reason": type(error).__name__})
+
+    async def _call(self, request: Callable[[], Awaitable[Answer]]) -> Answer:
+        try:
+            async with asyncio.timeout(self._request_timeout):
+                return await request()
+        except llama_cloud.NotFoundError as error:
+            if "/upload" in str(error.request.url):
+                raise job_error(self.name, error) from None
+            raise _Gone("the provider does not know this job") from None
+        except TimeoutError:
+            raise outage(self.name, f"no complete answer in {self._request_timeout:g} s") from None
+        except (llama_cloud.LlamaCloudError, httpx.HTTPError, OSError, json.JSONDecodeError) as error:
+            raise job_error(self.name, error) from None
+
+
+def _age(created: object, date: str | None) -> float | None:
+    try:
+        now = parsedate_to_datetime(date or "")
+    except (TypeError, ValueError):
+        return None
+    if not isinstance(created, datetime):
+        return None
+    return max((now - (created if created.tzinfo else created.replace(tzinfo=UTC))).total_seconds(), 0.0)
+
+
+def _failure(message: str | None) -> Permanent | _Gone:
+    """What a FAILED job means. The message itself may quote the file and goes nowhere."""
+    text = (message or "").upper().replace(" ", "_").replace("-", "_")
+    for words, sentence in FAULTS_OF_THE_FILE:
+        for word in words:
+            if word in text:
+                return Permanent(sentence, detail=f"llamaparse: job failed, {word}")
+    return _Gone("the job failed at the provider")
+
+
+def _pages(answer: ParsingGetResponse, kind: str) -> Parsed:
+    part = answer.text if kind == "text" else answer.markdown
+    listed = getattr(part, "pages", None)
+    if not isinstance(listed, list):
+        raise malformed("llamaparse", f"a finished job without its {kind}")
+    pages: dict[int, Page] = {}
+    failed: dict[int, str] = {}
+    for entry in listed:
+        number = getattr(entry, "page_number", None)
+        text = getattr(entry, kind, None)
+        if not isinstance(number, int) or number in pages or number in failed:
+            raise malformed("llamaparse", "pages without numbers of their own")
+        if getattr(entry, "success", True) is False:
+            failed[number] = "The parsing service could not read this page."
+        elif isinstance(text, str):
+            pages[number] = Page(number, text)
+        else:
+            raise malformed("llamaparse", "a page without text")
+    if failed and not pages:
+        raise Permanent("The parsing service could not read any page of this file.")
+    if not any(page.markdown.strip() for page in pages.values()):
+        raise Permanent("No text was found in this file.")
+    return Parsed(pages=[pages[number] for number in sorted(pages)], failed_pages=dict(sorted(failed.items())))

@@ -1,0 +1,203 @@
+"""LlamaParse's v2 parse API: upload, poll, collect, cancel, with scripted ends and a bill.
+
+    fake = FakeLlamaParse()
+    async with fake.serve() as base_url:
+        fake.plan(Plan(polls=3, pages=["# One", "# Two"], failed={3: "timeout"}))
+        fake.plan(Plan(end="FAILED", error="PDF_IS_PROTECTED"), Plan(end="hang"))
+        fake.script.add(Fault(status=402, body={"detail": "…"}, path="/upload"))
+        …
+        fake.bill.pages
+
+A Plan serves the next upload; without one, text is split into pages at form feeds and a PDF has as many pages as it
+says.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import uuid
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.datastructures import UploadFile
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from tests.fakes.server import Script, scripted, serve
+
+CREDITS_A_PAGE = {"fast": 1, "cost_effective": 3, "agentic": 10, "agentic_plus": 45}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How one job goes. `end`: COMPLETED, FAILED, CANCELLED, or `hang`, which stays RUNNING for ever."""
+
+    end: str = "COMPLETED"
+    polls: int = 1
+    """Looks at the job that find it unfinished."""
+    pages: Sequence[str] | None = None
+    """Markdown of the pages; None makes them from the uploaded bytes."""
+    failed: Mapping[int, str] = field(default_factory=dict)
+    error: str | None = None
+    age: timedelta = timedelta()
+    """How long ago the job claims to have been created."""
+
+
+@dataclass
+class Bill:
+    """What was asked for and what was bought: a job is paid for when it completes."""
+
+    requests: int = 0
+    uploads: int = 0
+    pages: int = 0
+    credits: float = 0
+
+
+@dataclass
+class ParseJob:
+    id: str
+    plan: Plan
+    tier: str
+    version: str
+    filename: str
+    media_type: str | None
+    content: bytes
+    created: datetime
+    looks: int = 0
+    cancelled: bool = False
+    paid: bool = False
+
+    @property
+    def status(self) -> str:
+        if self.cancelled:
+            return "CANCELLED"
+        if self.plan.end == "hang" or self.looks <= self.plan.polls:
+            return "PENDING" if self.looks <= 1 else "RUNNING"
+        return self.plan.end
+
+    def pages(self) -> list[str]:
+        if self.plan.pages is not None:
+            return list(self.plan.pages)
+        if self.content.startswith(b"%PDF"):
+            count = len(re.findall(rb"/Type\s*/Page\b", self.content)) or 1
+            return [f"# Page {number}\n\nText of page {number}." for number in range(1, count + 1)]
+        return self.content.decode("utf-8", "replace").split("\f")
+
+
+class FakeLlamaParse:
+    """The service; `jobs` holds every upload by id, to look at or to change while it runs."""
+
+    def __init__(self, *, key: str = "llx-fake-key") -> None:
+        self.key = key
+        self.script, self.bill = Script(), Bill()
+        self.jobs: dict[str, ParseJob] = {}
+        self._plans: list[Plan] = []
+        routes = [
+            ("/api/v2/parse/upload", self._upload, "POST"),
+            ("/api/v2/parse/{job_id}/cancel", self._cancel, "POST"),
+            ("/api/v2/parse/{job_id}", self._get, "GET"),
+        ]
+        self.app = Starlette(
+            routes=[Route(path, self._counted(scripted(self.script, do)), methods=[how]) for path, do, how in routes]
+        )
+
+    def plan(self, *plans: Plan) -> None:
+        """How the next uploads go, in order."""
+        self._plans += plans
+
+    @contextlib.asynccontextmanager
+    async def serve(self) -> AsyncIterator[str]:
+        async with serve(self.app, self.script) as url:
+            yield url
+
+    def _counted(self, handler):
+        async def counted(request: Request) -> Response:
+            self.bill.requests += 1
+            if request.headers.get("authorization") != f"Bearer {self.key}":
+                return JSONResponse({"detail": "Invalid API Key"}, 401)
+            return await handler(request)
+
+        return counted
+
+    async def _upload(self, request: Request) -> Response:
+        async with request.form() as form:
+            file, raw = form.get("file"), form.get("configuration")
+            if not isinstance(file, UploadFile) or not isinstance(raw, str):
+                return JSONResponse({"detail": [{"loc": ["body", "file"], "msg": "Field required"}]}, 422)
+            configuration = json.loads(raw)
+            for name in ("tier", "version"):
+                if not configuration.get(name) or (name == "tier" and configuration[name] not in CREDITS_A_PAGE):
+                    fault = {"loc": ["body", "configuration", name], "msg": "Input should be valid", "type": "enum"}
+                    return JSONResponse({"detail": [fault]}, 422)
+            content = await file.read()
+            if not content or not file.filename:
+                return JSONResponse({"detail": "File is empty"}, 400)
+            plan = self._plans.pop(0) if self._plans else Plan()
+            job = ParseJob(
+                id=f"pjb-{uuid.uuid4()}",
+                plan=plan,
+                tier=configuration["tier"],
+                version=configuration["version"],
+                filename=file.filename,
+                media_type=file.content_type,
+                content=content,
+                created=datetime.now(UTC) - plan.age,
+            )
+        self.jobs[job.id] = job
+        self.bill.uploads += 1
+        return JSONResponse(self._show(job))
+
+    async def _get(self, request: Request) -> Response:
+        job = self.jobs.get(request.path_params["job_id"])
+        if job is None:
+            return JSONResponse({"detail": "Job not found"}, 404)
+        job.looks += 1
+        expand = {part for value in request.query_params.getlist("expand") for part in value.split(",")}
+        answer: dict[str, Any] = {"job": self._show(job)}
+        if job.status == "COMPLETED":
+            pages = job.pages()
+            numbers = [
+                number for number in range(1, len(pages) + len(job.plan.failed) + 1) if number not in job.plan.failed
+            ]
+            if not job.paid:
+                job.paid = True
+                self.bill.pages += len(pages)
+                self.bill.credits += len(pages) * CREDITS_A_PAGE[job.tier]
+            if "markdown" in expand and job.tier != "fast":
+                good = [
+                    {"page_number": number, "markdown": text, "success": True}
+                    for number, text in zip(numbers, pages, strict=True)
+                ]
+                bad = [{"page_number": n, "error": why, "success": False} for n, why in job.plan.failed.items()]
+                answer["markdown"] = {"pages": sorted(good + bad, key=lambda page: page["page_number"])}
+            if "text" in expand:
+                answer["text"] = {
+                    "pages": [{"page_number": n, "text": text} for n, text in zip(numbers, pages, strict=True)]
+                }
+        return JSONResponse(answer)
+
+    async def _cancel(self, request: Request) -> Response:
+        job = self.jobs.get(request.path_params["job_id"])
+        if job is None:
+            return JSONResponse({"detail": "Job not found"}, 404)
+        job.cancelled = True
+        return JSONResponse(self._show(job))
+
+    def _show(self, job: ParseJob) -> dict[str, Any]:
+        return {
+            "id": job.id,
+            "project_id": "prj-fake",
+            "status": job.status,
+            "tier": job.tier,
+            "name": job.filename,
+            "created_at": job.created.isoformat(),
+            "updated_at": job.created.isoformat(),
+            "error_message": job.plan.error if job.status == "FAILED" else None,
+            "usage": None,
+        }
