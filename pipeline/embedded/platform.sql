@@ -400,19 +400,22 @@ grant supabase_auth_admin, supabase_storage_admin, supabase_realtime_admin to po
 create schema supabase_platform;
 grant usage on schema supabase_platform to public;
 
-create function supabase_platform.has_policy_grant(relation regclass) returns boolean language sql stable as $$
+create function supabase_platform.has_policy_grant(relation regclass) returns boolean language sql stable
+  set search_path = '' as $$
     select relation::text = any (array[
         'auth.identities', 'auth.refresh_tokens', 'auth.sessions', 'auth.users', 'realtime.messages', 'storage.buckets',
         'storage.objects', 'storage.s3_multipart_uploads', 'storage.s3_multipart_uploads_parts'
     ])
 $$;
 
-create function supabase_platform.is_protected(namespace oid) returns boolean language sql stable as $$
+create function supabase_platform.is_protected(namespace oid) returns boolean language sql stable
+  set search_path = '' as $$
     select exists (select from pg_namespace where oid = namespace and nspname in ('auth', 'storage', 'realtime'))
 $$;
 
 -- The table that an object hangs on: itself, or what a trigger, policy, rule, constraint, … belongs to. Null for the rest.
-create function supabase_platform.table_of(class oid, object oid) returns oid language sql stable as $$
+create function supabase_platform.table_of(class oid, object oid) returns oid language sql stable
+  set search_path = '' as $$
     select case class
         when 'pg_class'::regclass then (
             select coalesce((select indrelid from pg_index where indexrelid = object), object)

@@ -33,6 +33,7 @@ create table pipeline.job_states (
   meaning text not null
 );
 comment on table pipeline.job_states is 'The five states of a job.';
+alter table pipeline.job_states enable row level security;
 insert into pipeline.job_states values
   ('available', false, 'waits for a listener; a retry has a later available_at'),
   ('running',   false, 'a listener works on it under a lease'),
@@ -47,6 +48,7 @@ create table pipeline.job_transitions (
   primary key (from_state, to_state)
 );
 comment on table pipeline.job_transitions is 'The legal transitions of a job; the guard trigger refuses any other.';
+alter table pipeline.job_transitions enable row level security;
 insert into pipeline.job_transitions values
   ('available', 'running',   'claim'),
   ('available', 'cancelled', 'cancel'),
