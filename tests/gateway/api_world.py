@@ -187,7 +187,7 @@ async def start_world() -> AsyncIterator[World]:
         url = server.url("authenticator")
         hub, database = Hub(url), RestDatabase(url)
         pool = AsyncConnectionPool(url, min_size=1, max_size=4, open=False, kwargs={"autocommit": True})
-        services = Services(hub, verify, pool.connection)
+        services = Services(hub, verify, pool.connection, max_unread=8_000_000)
         app = Starlette(
             routes=[
                 Mount("/rest/v1", routes=rest_routes(database, identify)),

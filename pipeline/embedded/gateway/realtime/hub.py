@@ -21,10 +21,12 @@ log = logging.getLogger(__name__)
 _ROWS = """
 select m.id::text, m.topic, coalesce(m.event, '') as event, m.payload, coalesce(m.private, false) as private
 from unnest(%s::uuid[]) with ordinality as wanted (id, position)
-join realtime.messages m using (id)
+join realtime.messages m on m.id = wanted.id
 where m.extension = 'broadcast'
 order by wanted.position
 """
+
+_CHUNK = 100  # rows read at once
 
 Topic = tuple[str, bool]  # the name and whether it is private: the two are different topics
 
@@ -75,7 +77,9 @@ class Hub:
     async def _listen(self) -> None:
         while True:
             try:
-                async with await psycopg.AsyncConnection.connect(self._url, autocommit=True) as connection:
+                async with await psycopg.AsyncConnection.connect(
+                    self._url, autocommit=True, application_name="realtime listener"
+                ) as connection:
                     await connection.execute("set role service_role")
                     await connection.execute("set statement_timeout = 0")
                     await connection.execute("listen realtime_messages")
@@ -97,10 +101,15 @@ class Hub:
                 await connection.execute("select 1")  # tells a dead connection from a quiet one
                 continue
             ids += [note.payload async for note in connection.notifies(timeout=0)]
-            try:
-                rows = await (await connection.execute(_ROWS, (ids,))).fetchall()
-            except psycopg.DataError:  # anyone may notify; only ids count
-                continue
-            for message_id, topic, event, payload, private in rows:
-                content = {"type": "broadcast", "event": event, "payload": payload, "meta": {"id": message_id}}
-                self.broadcast((topic, private), content)
+            for start in range(0, len(ids), _CHUNK):
+                await self._push(connection, ids[start : start + _CHUNK])
+
+    async def _push(self, connection: psycopg.AsyncConnection[Any], ids: list[str]) -> None:
+        try:
+            rows = await (await connection.execute(_ROWS, (ids,))).fetchall()
+        except psycopg.DataError:  # anyone may notify, and with anything; only ids count
+            log.info("realtime: dropped notifications that were no ids")
+            return
+        for message_id, topic, event, payload, private in rows:
+            content = {"type": "broadcast", "event": event, "payload": payload, "meta": {"id": message_id}}
+            self.broadcast((topic, private), content)

@@ -22,7 +22,6 @@ log = logging.getLogger(__name__)
 
 PREFIX = "realtime:"
 MAX_CHANNELS = 100
-MAX_QUEUED = 1000
 
 CLOSE_RESTART = 1012
 CLOSE_SLOW = 1013
@@ -43,11 +42,12 @@ class TokenRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What a socket needs of the gateway."""
+    """What a socket needs of the gateway; a client that leaves more than `max_unread` bytes waiting is let go."""
 
     hub: Hub
     verify: Callable[[str], Identity]
     connection: Callable[[], AbstractAsyncContextManager[psycopg.AsyncConnection[Any]]]
+    max_unread: int = 64_000_000
 
 
 class Refused(Exception):
@@ -142,6 +142,7 @@ class Socket:
         self._version = version
         self._apikey = apikey
         self._outgoing: asyncio.Queue[str | bytes | None] = asyncio.Queue()
+        self._unread = 0
         self._closing: tuple[int, str] | None = None
 
     async def run(self) -> None:
@@ -167,7 +168,8 @@ class Socket:
         frame = encode(message, self._version)
         if frame is None or self._closing is not None:
             return
-        if self._outgoing.qsize() >= MAX_QUEUED:
+        self._unread += len(frame)
+        if self._unread > self.services.max_unread:
             self.close(CLOSE_SLOW, "too many unread messages")
             return
         self._outgoing.put_nowait(frame)
@@ -185,6 +187,7 @@ class Socket:
                     await self._websocket.send_text(frame)
                 else:
                     await self._websocket.send_bytes(frame)
+                self._unread -= len(frame)
             code, reason = self._closing or (1000, "")
             await self._websocket.close(code, reason)
 
