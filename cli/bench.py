@@ -1,0 +1,94 @@
+"""`pipeline bench`: figures that anyone can reproduce, from the functions in `bench/` of the checkout."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, Any
+
+import typer
+
+from cli.common import JsonOption, print_json, run, say
+from pipeline.errors import SetupError
+
+FOLDER = Path(__file__).resolve().parent.parent / "bench"
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    help="Measure latency, gateway, retrieval and queue, each on a temporary project.\n\n"
+    "Example: `pipeline bench latency`",
+)
+
+RunsOption = Annotated[int, typer.Option("--runs", min=1, help="So many measured runs.")]
+
+
+def _module(name: str) -> ModuleType:
+    """bench/<name>.py of the checkout; it is not installed with the command."""
+    file = FOLDER / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"bench_{name}", file) if file.exists() else None
+    if spec is None or spec.loader is None:
+        raise SetupError(
+            f"{file} is not there: `pipeline bench` measures from a checkout of the project, not from a wheel."
+        )
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _measure(name: str, json: bool, **options: Any) -> None:
+    result = _module(name).measure(**options)
+    figures = run(result) if inspect.isawaitable(result) else result  # type: ignore[arg-type]
+    if json:
+        print_json(figures)
+    else:
+        _table(figures)
+
+
+def _table(figures: Any, indent: str = "") -> None:
+    for key, value in figures.items() if isinstance(figures, dict) else enumerate(figures):
+        if isinstance(value, dict | list) and value:
+            say(f"{indent}{key}")
+            _table(value, indent + "  ")
+        else:
+            say(f"{indent}{key}: {round(value, 3) if isinstance(value, float) else value}")
+
+
+@app.command("latency")
+def latency(runs: RunsOption = 50, json: JsonOption = False) -> None:
+    """From the commit of a one-page upload to its claim, and to its first search hit; beside the floor.
+
+    Example: `pipeline bench latency --runs 200`
+    """
+    _measure("latency", json, runs=runs)
+
+
+@app.command("gateway")
+def gateway(
+    seconds: Annotated[float, typer.Option(min=0.2, help="Seconds for each figure.")] = 5, json: JsonOption = False
+) -> None:
+    """One-row selects and 10 KB uploads a second on the embedded Supabase, with one client and with eight.
+
+    Example: `pipeline bench gateway --seconds 10`
+    """
+    _measure("gateway", json, seconds=seconds)
+
+
+@app.command("retrieval")
+def retrieval(json: JsonOption = False) -> None:
+    """How well search ranks judged questions (nDCG@10), by recipe.
+
+    Example: `pipeline bench retrieval`
+    """
+    _measure("retrieval", json)
+
+
+@app.command("queue")
+def queue(jobs: Annotated[int, typer.Option(min=1, help="So many jobs.")] = 20_000, json: JsonOption = False) -> None:
+    """How many jobs a second the queue hands out and ends, and how long one waits.
+
+    Example: `pipeline bench queue --jobs 50000`
+    """
+    _measure("queue", json, jobs=jobs)

@@ -1,0 +1,88 @@
+"""`pipeline dev`: a Supabase on this machine, with the pipeline in it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.panel import Panel
+from rich.table import Table
+
+from cli.common import JsonOption, err, out, print_json, run, stop_on_signals
+from pipeline import logs
+from pipeline.settings import load
+
+
+def dev(
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(
+            help="Keep the project here; default: a folder of your user.", show_default=False, file_okay=False
+        ),
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="The API's port; default: the one of the last start, if free.")
+    ] = None,
+    temporary: Annotated[bool, typer.Option("--temporary", help="A new project, removed at the end.")] = False,
+    no_listener: Annotated[bool, typer.Option("--no-listener", help="Do not work on jobs.")] = False,
+    env_file: Annotated[
+        Path | None,
+        typer.Option(help="Write the settings for other commands here, as a .env file.", show_default=False),
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Start Supabase without Docker, migrated, with a listener, until Ctrl-C. Needs no network and no keys.
+
+    With --json exactly one line is printed when all is ready: URLs and keys.
+
+    Example: `pipeline dev --env-file .env`
+    """
+    if temporary and data_dir:
+        raise typer.BadParameter("It is either kept or temporary.", param_hint="--temporary")
+    logs.set_up(load().log_level)
+    run(_dev(data_dir, port, temporary, no_listener, env_file, json))
+
+
+async def _dev(
+    data_dir: Path | None, port: int | None, temporary: bool, no_listener: bool, env_file: Path | None, json: bool
+) -> None:
+    from cli.local_project import Local, default_data_dir, listener, local_project
+
+    folder = None if temporary else data_dir or default_data_dir()
+
+    def announce(local: Local) -> None:
+        if env_file is not None:
+            _write_env(env_file, local.environment())
+        if json:
+            print_json(asdict(local))
+            return
+        table = Table(box=None, show_header=False, pad_edge=False)
+        for key, value in asdict(local).items():
+            table.add_row(f"[bold]{key}[/]", escape(value))
+        table.add_row("[bold]kept in[/]", escape(str(folder)) if folder else "nowhere: removed at the end")
+        work = "no listener" if no_listener else "a listener works"
+        out().print(
+            Panel(table, title=f"Supabase on this machine, {work}", title_align="left", subtitle="Ctrl-C stops it")
+        )
+
+    with stop_on_signals() as stop:
+        if not json:
+            err().print("[dim]Starting…[/]")
+        async with local_project(folder, port=port) as local:
+            if no_listener:
+                announce(local)
+                await stop.wait()
+                return
+            async with listener(local.settings(), stop) as working:
+                announce(local)
+                await asyncio.wait({working})
+
+
+def _write_env(file: Path, environment: dict[str, str]) -> None:
+    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
+        stream.writelines(f"{key}={value}\n" for key, value in environment.items())

@@ -1,0 +1,151 @@
+"""What operators ask and do, over a connection as the role postgres."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from psycopg.rows import dict_row
+
+from pipeline.errors import SetupError
+from pipeline.migrate import connect
+
+Row = dict[str, Any]
+
+_LIST = """
+select j.id, j.state, j.stage, j.progress, j.attempt, j.failures, j.name, j.owner_id, u.email, j.error_class, j.error,
+       j.available_at, j.created_at, j.started_at, j.finished_at
+  from pipeline.jobs j
+  left join auth.users u on u.id = j.owner_id
+ where (%(states)s::text[] is null or j.state = any (%(states)s))
+   and (%(owner)s::uuid is null or j.owner_id = %(owner)s)
+   and (%(error_class)s::text is null or j.error_class = %(error_class)s)
+   and (%(after)s::bigint is null or j.id > %(after)s)
+ order by j.id desc
+ limit %(limit)s
+"""
+
+
+class Operations:
+    """One operator's connection. Times are UTC; rows are dictionaries by column."""
+
+    def __init__(self, connection: psycopg.AsyncConnection[Row]) -> None:
+        self._connection = connection
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def open(cls, db_url: str) -> AsyncIterator[Operations]:
+        """Connect; raises SetupError when the database does not let us in or is not migrated."""
+        async with await connect(db_url) as connection:
+            row = await (await connection.execute("select to_regclass('pipeline.jobs') is not null")).fetchone()
+            if not row or not row[0]:
+                raise SetupError("The database is not migrated. Run `pipeline migrate`.")
+            connection.row_factory = dict_row  # type: ignore[assignment]
+            yield cls(connection)  # type: ignore[arg-type]
+
+    async def owner(self, name: str) -> UUID:
+        """The user whose id or address this is; raises SetupError where there is none."""
+        try:
+            return UUID(name)
+        except ValueError:
+            row = await self._one("select id from auth.users where lower(email) = lower(%s)", (name,))
+        if row is None:
+            raise SetupError(f"There is no user with the address {name}.")
+        return row["id"]
+
+    async def list_jobs(
+        self,
+        *,
+        states: Sequence[str] | None = None,
+        owner: UUID | None = None,
+        error_class: str | None = None,
+        after: int | None = None,
+        limit: int | None = 50,
+    ) -> list[Row]:
+        """The newest jobs first; all that are given must hold."""
+        parameters = {
+            "states": list(states) if states else None,
+            "owner": owner,
+            "error_class": error_class,
+            "after": after,
+            "limit": limit,
+        }
+        return await self._all(_LIST, parameters)
+
+    async def show(self, job_id: int) -> Row | None:
+        """One job with all its columns, and its history under `events`; None where there is no such job."""
+        job = await self._one("select * from pipeline.jobs where id = %s", (job_id,))
+        if job is not None:
+            job["events"] = await self._all(
+                "select at, from_state, to_state, attempt, failures, stage, claimed_by, error_class, error "
+                "from pipeline.job_events where job_id = %s order by id",
+                (job_id,),
+            )
+        return job
+
+    async def retry(self, job_id: int) -> str | None:
+        """Make a dead or cancelled job available again and return its state; None where there is no such job.
+
+        Raises SetupError with the database's sentence when the job cannot be retried.
+        """
+        return await self._call("select pipeline.retry(%s) as state", job_id)
+
+    async def cancel(self, job_id: int) -> str | None:
+        """Cancel a job that has not ended and return the state it is in then; None where there is no such job."""
+        return await self._call("select pipeline.cancel(%s) as state", job_id)
+
+    async def pause(self) -> Row:
+        """Let claims hand out nothing; returns `changed` and `paused_at`."""
+        row = await self._one(
+            "update pipeline.settings set paused = true, paused_at = pipeline.now() "
+            "where not paused returning paused_at"
+        )
+        if row is not None:
+            return {"changed": True, "paused_at": row["paused_at"]}
+        row = await self._one("select paused_at from pipeline.settings")
+        return {"changed": False, "paused_at": row and row["paused_at"]}
+
+    async def resume(self) -> Row:
+        """Let claims hand out jobs again and wake the listeners; returns `changed`."""
+        row = await self._one(
+            "update pipeline.settings set paused = false, paused_at = null where paused returning true as changed"
+        )
+        await self._one("select pg_notify('pipeline_jobs', '')")
+        return {"changed": row is not None}
+
+    async def listeners(self) -> list[Row]:
+        """The listeners of the last days, the most recently seen first; `alive` within the last minute."""
+        return await self._all(
+            "select id, started_at, seen_at, stopped_at, release, parser, space, "
+            "stopped_at is null and seen_at > pipeline.now() - interval '1 minute' as alive "
+            "from pipeline.listeners order by seen_at desc limit 100"
+        )
+
+    async def queue_health(self) -> Row:
+        """The one row of pipeline.queue_health."""
+        row = await self._one("select * from pipeline.queue_health")
+        assert row is not None
+        return row
+
+    async def violations(self) -> list[Row]:
+        """pipeline.invariant_violations: empty, or something is broken. Reads whole tables."""
+        return await self._all("select * from pipeline.invariant_violations")
+
+    async def _call(self, query: str, job_id: int) -> str | None:
+        try:
+            row = await self._one(query, (job_id,))
+        except psycopg.Error as error:
+            if error.sqlstate == "PT409":
+                hint = f" {error.diag.message_hint}" if error.diag.message_hint else ""
+                raise SetupError(f"{error.diag.message_primary}{hint}") from None
+            raise
+        return row["state"] if row else None
+
+    async def _one(self, query: str, parameters: Any = None) -> Row | None:
+        return await (await self._connection.execute(query.encode(), parameters)).fetchone()
+
+    async def _all(self, query: str, parameters: Any = None) -> list[Row]:
+        return await (await self._connection.execute(query.encode(), parameters)).fetchall()
