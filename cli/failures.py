@@ -44,10 +44,9 @@ def sentence(error: BaseException) -> str:
         case "psycopg":
             return _database(error)
         case "httpx" | "httpcore":
-            return (
-                f"The project does not answer ({_text(error)}). Check UPLOAD_PIPELINE_SUPABASE_URL and the network, "
-                "or start a local one with `pipeline dev`."
-            )
+            return _unanswered(error)
+        case "supabase_auth" if type(error).__name__ == "AuthRetryableError":
+            return _unanswered(error)
         case "storage3" | "postgrest" | "supabase_auth" | "supabase":
             message = getattr(error, "message", None) or str(error)
             hint = getattr(error, "hint", None)
@@ -55,6 +54,13 @@ def sentence(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
     return f"Something unexpected happened ({_text(error)}). `pipeline --debug …` shows where."
+
+
+def _unanswered(error: BaseException) -> str:
+    return (
+        f"The project does not answer ({_text(error)}). Check UPLOAD_PIPELINE_SUPABASE_URL and the network, "
+        "or start a local one with `pipeline dev`."
+    )
 
 
 def _database(error: BaseException) -> str:

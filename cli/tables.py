@@ -89,6 +89,10 @@ def warnings(health: dict[str, Any]) -> list[str]:
         found.append("The queue is paused; `pipeline resume` goes on.")
     if not health["listeners"]:
         seen = health["listener_last_seen_at"]
-        since = f"since {seen:%Y-%m-%d %H:%M:%S} UTC ({age(seen)} ago)" if seen else "ever"
-        found.append(f"No listener has been seen {since}; start one with `pipeline listen`.")
+        since = (
+            f"No listener has been seen since {seen:%Y-%m-%d %H:%M:%S} UTC ({age(seen)} ago)"
+            if seen
+            else "No listener has ever been seen"
+        )
+        found.append(f"{since}; start one with `pipeline listen`.")
     return found

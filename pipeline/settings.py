@@ -20,7 +20,9 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", extra="ignore")
 
-    environment: Literal["development", "staging", "production"] = "development"
+    environment: Literal["development", "staging", "production"] = Field(
+        "development", description="a name for this installation"
+    )
     supabase_url: str = Field("", description="https://<ref>.supabase.co, or the URL that `pipeline dev` prints")
     supabase_anon_key: SecretStr = Field(SecretStr(""), description="the anon or sb_publishable_ key")
     supabase_service_role_key: SecretStr = Field(SecretStr(""), description="the service_role or sb_secret_ key")
@@ -34,20 +36,24 @@ class Settings(BaseSettings):
     )
     jwt_secret: SecretStr = Field(SecretStr(""), description="the project's HS256 secret, where it has one")
 
-    parser: Literal["local", "llamaparse"] = "local"
-    llamaparse_api_key: SecretStr = SecretStr("")
-    llamaparse_base_url: str = "https://api.cloud.llamaindex.ai"
-    llamaparse_tier: Literal["fast", "cost_effective", "agentic", "agentic_plus"] = "cost_effective"
-    llamaparse_version: str = "latest"
+    parser: Literal["local", "llamaparse"] = Field("local", description="who reads the files")
+    llamaparse_api_key: SecretStr = Field(SecretStr(""), description="the key of the parser llamaparse")
+    llamaparse_base_url: str = Field(
+        "https://api.cloud.llamaindex.ai", description="another region: https://api.cloud.eu.llamaindex.ai"
+    )
+    llamaparse_tier: Literal["fast", "cost_effective", "agentic", "agentic_plus"] = Field(
+        "cost_effective", description="how thoroughly it reads, and what a page costs"
+    )
+    llamaparse_version: str = Field("latest", description="the version of its parser; a date pins it")
     llamaparse_timeout_seconds: float = Field(1800, gt=0, description="the deadline of one parse at the provider")
     ocr: bool = Field(False, description="let the local parser read scanned pages (needs tessdata)")
-    tessdata_path: Path | None = None
+    tessdata_path: Path | None = Field(None, description="the folder with the languages that OCR knows")
 
-    embedder: Literal["local", "openai"] = "local"
-    openai_api_key: SecretStr = SecretStr("")
-    openai_base_url: str = "https://api.openai.com/v1"
-    openai_model: str = "text-embedding-3-small"
-    openai_dimensions: int = Field(1536, ge=1, le=4000)
+    embedder: Literal["local", "openai"] = Field("local", description="who makes the vectors")
+    openai_api_key: SecretStr = Field(SecretStr(""), description="the key of the embedder openai")
+    openai_base_url: str = Field("https://api.openai.com/v1", description="any service that speaks the same API")
+    openai_model: str = Field("text-embedding-3-small", description="the embedding model")
+    openai_dimensions: int = Field(1536, ge=1, le=4000, description="the length of its vectors")
 
     chunk_tokens: int = Field(200, ge=16, le=8192, description="the longest passage, in the embedding model's tokens")
     chunk_overlap: float = Field(
@@ -55,18 +61,18 @@ class Settings(BaseSettings):
     )
 
     concurrency: int = Field(4, ge=1, le=256, description="jobs at once in this listener")
-    lease_seconds: float = Field(60, ge=1)
+    lease_seconds: float = Field(60, ge=1, description="how long a silent listener keeps its jobs")
     poll_seconds: float = Field(5, gt=0, description="how often to look for jobs when no notification comes")
     drain_seconds: float = Field(30, ge=0, description="how long SIGTERM waits for running jobs before releasing them")
-    max_file_size_bytes: int = Field(26_214_400, gt=0)
+    max_file_size_bytes: int = Field(26_214_400, gt=0, description="a larger file is refused")
     parse_timeout_seconds: float = Field(120, gt=0, description="wall time of the local parser's child process")
     parse_memory_bytes: int = Field(2_000_000_000, gt=0, description="memory of the local parser's child process")
-    max_pages: int = Field(5000, gt=0)
+    max_pages: int = Field(5000, gt=0, description="a longer document is refused")
     max_text_bytes: int = Field(50_000_000, gt=0, description="text that one file may turn into")
 
-    http_host: str = "127.0.0.1"
+    http_host: str = Field("127.0.0.1", description="where the HTTP port listens")
     http_port: int | None = Field(None, description="the listener's port for health and webhooks; unset means none")
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="the least that is logged")
 
 
 def known_variables() -> list[str]:

@@ -1,0 +1,128 @@
+"""One `pipeline dev` for all tests of the command line, and a way to run commands against it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PIPELINE = [sys.executable, "-m", "cli.main"]
+
+
+def clean_environment(**more: str) -> dict[str, str]:
+    """This environment without settings of whoever runs the tests."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("UPLOAD_PIPELINE_")}
+    return kept | {"PYTHONPATH": str(ROOT), "COLUMNS": "200", "NO_COLOR": "1"} | more
+
+
+@dataclass
+class Dev:
+    """A running `pipeline dev --json` and what it printed."""
+
+    process: subprocess.Popen[str]
+    data_dir: Path
+    line: dict[str, str]
+    rest: list[str] = field(default_factory=list)
+
+    def environment(self, home: Path) -> dict[str, str]:
+        """What a command needs to work on the project, with its own configuration folder."""
+        return clean_environment(
+            HOME=str(home),
+            XDG_CONFIG_HOME=str(home / "config"),
+            UPLOAD_PIPELINE_SUPABASE_URL=self.line["api_url"],
+            UPLOAD_PIPELINE_SUPABASE_ANON_KEY=self.line["anon_key"],
+            UPLOAD_PIPELINE_SUPABASE_SERVICE_ROLE_KEY=self.line["service_role_key"],
+            UPLOAD_PIPELINE_JWT_SECRET=self.line["jwt_secret"],
+            UPLOAD_PIPELINE_DATABASE_URL=self.line["worker_db_url"],
+            UPLOAD_PIPELINE_MIGRATION_DATABASE_URL=self.line["db_url"],
+        )
+
+
+def start_dev(data_dir: Path, *options: str) -> Dev:
+    """Start it and wait for its line."""
+    process = subprocess.Popen(
+        [*PIPELINE, "dev", "--json", "--data-dir", str(data_dir), *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=data_dir.parent,
+        env=clean_environment(UPLOAD_PIPELINE_LOG_LEVEL="WARNING"),
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    said: list[str] = []
+    reader = threading.Thread(target=lambda: said.extend(process.stderr), daemon=True)  # type: ignore[arg-type]
+    reader.start()
+    line = process.stdout.readline()
+    if not line:
+        process.wait(timeout=30)
+        reader.join(timeout=5)
+        pytest.fail(f"pipeline dev ended with {process.returncode}: {''.join(said)}")
+    return Dev(process, data_dir, json.loads(line))
+
+
+def stop_dev(dev: Dev, number: int = signal.SIGTERM) -> int:
+    """Stop it; returns its exit code, and leaves what it printed besides its line in `rest`."""
+    if dev.process.poll() is None:
+        dev.process.send_signal(number)
+    assert dev.process.stdout is not None
+    dev.rest = dev.process.stdout.read().splitlines()
+    return dev.process.wait(timeout=60)
+
+
+@pytest.fixture(scope="session")
+def folder() -> Iterator[Path]:
+    """A folder that the user whom Postgres runs as can reach, unlike pytest's own where root runs the tests."""
+    with tempfile.TemporaryDirectory(prefix="pipeline-cli-") as name:
+        path = Path(name)
+        path.chmod(0o755)
+        yield path
+
+
+@pytest.fixture(scope="session")
+def dev(folder: Path) -> Iterator[Dev]:
+    running = start_dev(folder / "project")
+    yield running
+    stop_dev(running)
+
+
+@dataclass
+class Person:
+    """Somebody at a terminal, with a home of their own."""
+
+    environment: dict[str, str]
+    home: Path
+
+    def run(self, *arguments: str, stdin: str = "", expect: int = 0) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [*PIPELINE, *arguments],
+            env=self.environment,
+            cwd=self.home,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == expect, f"{arguments} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
+        assert "Traceback" not in done.stderr
+        return done
+
+    def json(self, *arguments: str, expect: int = 0) -> Any:
+        return json.loads(self.run(*arguments, "--json", expect=expect).stdout)
+
+
+@pytest.fixture
+def person(dev: Dev, tmp_path: Path) -> Person:
+    """An operator and client of the running project."""
+    return Person(dev.environment(tmp_path), tmp_path)
