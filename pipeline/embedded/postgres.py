@@ -129,7 +129,7 @@ class PostgresServer:
             command += [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
             with (data_dir / "postgres.log").open("wb") as log:
                 # in this thread, not in a worker thread: its end would be taken for ours
-                process = subprocess.Popen(  # noqa: S603, ASYNC220
+                process = subprocess.Popen[bytes](  # noqa: S603, ASYNC220
                     command,
                     stdin=subprocess.DEVNULL,
                     stdout=log,

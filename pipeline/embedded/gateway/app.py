@@ -1,0 +1,162 @@
+"""The gateway: Auth, Storage, the Data API and Realtime behind one port, as on a Supabase project.
+
+It checks keys and tokens and sets the database's role and claims from them; what a role may do, Postgres decides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from psycopg_pool import AsyncConnectionPool
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Mount, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from pipeline.embedded.gateway import rest, storage
+from pipeline.embedded.gateway.auth import Auth, auth_routes
+from pipeline.embedded.gateway.realtime import Hub, Identity, Services, TokenRefused, realtime_routes
+from pipeline.embedded.gateway.rest.errors import RestError
+from pipeline.embedded.gateway.storage.blobs import BlobStore
+from pipeline.embedded.gateway.storage.database import Caller as StorageCaller
+from pipeline.embedded.gateway.storage.database import StorageDatabase
+from pipeline.embedded.gateway.storage.errors import access_denied
+from pipeline.embedded.gateway.storage.signing import UrlSigner
+from pipeline.embedded.gateway.tokens import Keys, Principal, Refused
+from pipeline.embedded.postgres import PostgresServer
+
+_KEYLESS = ("/auth/v1/.well-known/", "/auth/v1/health", "/storage/v1/status", "/realtime/v1/websocket")
+_KEYLESS += tuple("/storage/v1" + path for path in storage.PUBLIC_PATHS)
+
+
+def create_app(postgres: PostgresServer, keys: Keys, blobs: Path, origin: list[str]) -> Starlette:
+    """The application. `origin` holds the gateway's own URL once it is known: it is chosen after the app is made."""
+
+    def principal(request: Request) -> Principal:
+        """Raises Refused."""
+        sent = request.headers.get("authorization", "")
+        scheme, _, token = sent.partition(" ")
+        apikey = request.headers.get("apikey") or request.query_params.get("apikey") or ""
+        if scheme.lower() != "bearer" or not token.strip():
+            token = apikey
+        token = token.strip()
+        # A key of the new kind is no token: as a bearer it only repeats the apikey.
+        if token.startswith("sb_") and token != apikey:
+            raise Refused("JWT could not be verified")
+        return keys.verify(token)
+
+    def for_rest(request: Request) -> rest.Caller:
+        try:
+            who = principal(request)
+        except Refused as error:
+            headers = {"WWW-Authenticate": f'Bearer error="invalid_token", error_description="{error}"'}
+            code = "PGRST303" if str(error) != "JWT could not be verified" else "PGRST301"
+            raise RestError(401, code, str(error), headers=headers) from None
+        return rest.Caller(who.role, who.claims_json, request.method, request.url.path, _headers(request))
+
+    def for_storage(request: Request) -> StorageCaller:
+        try:
+            who = principal(request)
+        except Refused as error:
+            raise access_denied(str(error)) from None
+        return StorageCaller(
+            who.role, who.user_id, who.claims_json, request.method, request.url.path, _headers(request)
+        )
+
+    def for_realtime(token: str) -> Identity:
+        try:
+            who = keys.verify(token)
+        except Refused as error:
+            raise TokenRefused(f"InvalidJWTToken: {error}") from None
+        return Identity(who.role, who.claims, who.expires_at)
+
+    login = postgres.url("authenticator")
+    auth = Auth(postgres.url("supabase_auth_admin"), keys, lambda: origin[0], principal)
+    files = storage.Storage(StorageDatabase(login), BlobStore(blobs), UrlSigner(keys.jwt_secret), for_storage)
+    data = rest.RestDatabase(login)
+    hub = Hub(login)
+    sessions = AsyncConnectionPool(
+        login, min_size=0, max_size=4, open=False, name="realtime", kwargs={"autocommit": True}
+    )
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        await sessions.open()
+        try:
+            yield
+        finally:
+            await hub.close()
+            await asyncio.gather(files.close(), data.close(), auth.close(), sessions.close())
+
+    async def nowhere(request: Request) -> Response:
+        return JSONResponse({"message": "no Route matched with those values"}, 404)
+
+    return Starlette(
+        routes=[
+            Mount("/auth/v1", routes=auth_routes(auth, keys)),
+            Mount("/storage/v1", routes=storage.storage_routes(files)),
+            Mount("/rest/v1", routes=rest.rest_routes(data, for_rest)),
+            Mount("/realtime/v1", routes=realtime_routes(Services(hub, for_realtime, sessions.connection))),
+            Mount(
+                "/functions/v1", routes=[Route("/{rest:path}", _no_functions, methods=["GET", "POST", "PUT", "DELETE"])]
+            ),
+            Route("/{rest:path}", nowhere, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
+        ],
+        middleware=[
+            Middleware(
+                CORSMiddleware,
+                allow_origins=["*"],
+                allow_methods=["*"],
+                allow_headers=["*"],
+                expose_headers=["*"],
+                max_age=3600,
+            ),
+            Middleware(_KeyCheck, keys=keys),
+        ],
+        lifespan=lifespan,
+    )
+
+
+async def _no_functions(request: Request) -> Response:
+    message = "The embedded Supabase does not run edge functions."
+    return JSONResponse({"code": "NOT_SUPPORTED", "message": message}, 501)
+
+
+def _headers(request: Request) -> str:
+    """What functions may read as request.headers; credentials stay out."""
+    secret = ("authorization", "apikey", "cookie")
+    return json.dumps({name: value for name, value in request.headers.items() if name not in secret})
+
+
+class _KeyCheck:
+    """Lets in who brings one of the project's API keys, as the platform's own gateway does."""
+
+    def __init__(self, app: ASGIApp, keys: Keys) -> None:
+        self._app = app
+        self._keys = keys
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] == "OPTIONS" or scope["path"].startswith(_KEYLESS):
+            await self._app(scope, receive, send)
+            return
+        request = Request(scope)
+        key = request.headers.get("apikey") or request.query_params.get("apikey")
+        if key and self._keys.is_key(key):
+            await self._app(scope, receive, send)
+            return
+        body = (
+            {"message": "Invalid API key", "hint": "Double check your Supabase `anon` or `service_role` API key."}
+            if key
+            else {
+                "message": "No API key found in request",
+                "hint": "No `apikey` request header or url param was found.",
+            }
+        )
+        await JSONResponse(body, 401)(scope, receive, send)

@@ -1,0 +1,167 @@
+"""The project's keys, the tokens that it signs, and who a request speaks for.
+
+A key of the old kind is a JWT for a role; one of the new kind (`sb_publishable_…`, `sb_secret_…`) stands for a role and
+is no JWT. User tokens are signed with HS256 or ES256; both are accepted, each only with its own key, so that nothing
+can be signed with the public half of the other.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import secrets
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+from uuid import UUID
+
+import jwt
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from jwt.algorithms import ECAlgorithm
+
+Algorithm = Literal["HS256", "ES256"]
+ASSUMABLE = ("anon", "authenticated", "service_role")
+"""Roles that a token may claim; any other, also one that exists, is refused."""
+KEY_LIFETIME = 10 * 365 * 24 * 3600
+_CACHED = 1000
+
+
+class Refused(Exception):
+    """A token that does not hold; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who a request speaks for. `expires_at` in seconds since 1970; None for a key that is no JWT."""
+
+    role: str
+    claims: dict[str, Any]
+    claims_json: str
+    expires_at: float | None
+
+    @property
+    def user_id(self) -> str | None:
+        return self.claims.get("sub")
+
+
+@dataclass(slots=True)
+class Keys:
+    """All secrets of one project."""
+
+    jwt_secret: str
+    signing_key: ec.EllipticCurvePrivateKey
+    key_id: str
+    anon: str
+    service_role: str
+    publishable: str
+    secret: str
+    algorithm: Algorithm = "HS256"
+    _verified: dict[str, Principal] = field(default_factory=dict, init=False)
+
+    @classmethod
+    def load(cls, file: Path, algorithm: Algorithm = "HS256") -> Keys:
+        """Read the keys of a kept project, or draw new ones and keep them where only this user can read."""
+        try:
+            stored = json.loads(file.read_text())
+        except FileNotFoundError:
+            stored = _draw()
+            with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
+                json.dump(stored, out)
+        key = serialization.load_pem_private_key(stored.pop("signing_key").encode(), password=None)
+        assert isinstance(key, ec.EllipticCurvePrivateKey)
+        return cls(signing_key=key, algorithm=algorithm, **stored)
+
+    def jwks(self) -> dict[str, Any]:
+        """The public keys, as served at /auth/v1/.well-known/jwks.json."""
+        public = ECAlgorithm.to_jwk(self.signing_key.public_key(), as_dict=True)
+        return {"keys": [public | {"kid": self.key_id, "alg": "ES256", "use": "sig", "key_ops": ["verify"]}]}
+
+    def sign(self, claims: dict[str, Any]) -> str:
+        """A user's token."""
+        if self.algorithm == "ES256":
+            return jwt.encode(claims, self.signing_key, "ES256", headers={"kid": self.key_id})
+        return jwt.encode(claims, self.jwt_secret, "HS256")
+
+    def verify(self, token: str) -> Principal:
+        """Raises Refused for a token that is forged, expired, not yet valid, or for a role that may not be assumed."""
+        known = self._verified.get(token)
+        if known is not None and (known.expires_at is None or known.expires_at > time.time()):
+            return known
+        principal = self._verify(token)
+        if len(self._verified) >= _CACHED:
+            self._verified.clear()
+        self._verified[token] = principal
+        return principal
+
+    def _verify(self, token: str) -> Principal:
+        for key, role in ((self.publishable, "anon"), (self.secret, "service_role")):
+            if secrets.compare_digest(token.encode(), key.encode()):
+                claims = {"role": role}
+                return Principal(role, claims, json.dumps(claims), None)
+        try:
+            header = jwt.get_unverified_header(token)
+            match header.get("alg"):
+                case "HS256":
+                    key: Any = self.jwt_secret
+                case "ES256":
+                    if header.get("kid") != self.key_id:
+                        raise Refused("No suitable key or wrong key type")
+                    key = self.signing_key.public_key()
+                case _:
+                    raise Refused("No suitable key or wrong key type")
+            claims = jwt.decode(
+                token, key, algorithms=[header["alg"]], options={"require": ["exp"], "verify_aud": False}
+            )
+        except jwt.ExpiredSignatureError:
+            raise Refused("JWT expired") from None
+        except jwt.ImmatureSignatureError:
+            raise Refused("JWT not yet valid") from None
+        except jwt.InvalidTokenError:
+            raise Refused("JWT could not be verified") from None
+        role, audience = claims.get("role", "anon"), claims.get("aud")
+        if role not in ASSUMABLE:
+            raise Refused("JWT names a role that may not be assumed")
+        if audience is not None and "authenticated" not in ([audience] if isinstance(audience, str) else audience):
+            raise Refused("JWT not in audience")
+        if role == "authenticated" and not _is_uuid(claims.get("sub")):
+            raise Refused("JWT names no user")
+        return Principal(role, claims, json.dumps(claims), float(claims["exp"]))
+
+    def is_key(self, value: str) -> bool:
+        """Whether `value` is one of the four API keys."""
+        return any(
+            secrets.compare_digest(value.encode(), key.encode())
+            for key in (self.anon, self.service_role, self.publishable, self.secret)
+        )
+
+
+def _is_uuid(value: object) -> bool:
+    try:
+        UUID(str(value))
+    except ValueError:
+        return False
+    return True
+
+
+def _draw() -> dict[str, str]:
+    secret = secrets.token_urlsafe(48)
+    now = int(time.time())
+
+    def legacy(role: str) -> str:
+        return jwt.encode({"iss": "supabase", "role": role, "iat": now, "exp": now + KEY_LIFETIME}, secret, "HS256")
+
+    pem = ec.generate_private_key(ec.SECP256R1()).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return {
+        "jwt_secret": secret,
+        "signing_key": pem.decode(),
+        "key_id": base64.urlsafe_b64encode(secrets.token_bytes(12)).decode(),
+        "anon": legacy("anon"),
+        "service_role": legacy("service_role"),
+        "publishable": "sb_publishable_" + secrets.token_urlsafe(24),
+        "secret": "sb_secret_" + secrets.token_urlsafe(24),
+    }
