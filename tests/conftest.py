@@ -1,8 +1,12 @@
-"""The embedded Supabase for the tests: started once, migrated, with the local model's space active."""
+"""What most tests stand on: the embedded Supabase, started once and migrated, and Node where there is Node."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import os
+import shutil
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,8 +14,10 @@ import pytest_asyncio
 
 from pipeline import migrate
 from pipeline.embedded import EmbeddedSupabase
+from tests.world import listen, other_user, user, watch  # noqa: F401 (fixtures)
 
 WORKER_PASSWORD = "worker-password-of-the-tests"
+SDK = Path(__file__).parent / "sdk"
 SPACE = "all-MiniLM-L6-v2-int8-384"
 
 
@@ -31,6 +37,24 @@ async def project() -> AsyncIterator[Project]:
     async with EmbeddedSupabase.start() as supabase:
         await migrate.apply(supabase.db_url, worker_password=WORKER_PASSWORD, activate_space=SPACE)
         yield Project(supabase)
+
+
+@pytest.fixture(scope="session")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder in which Node finds supabase-js."""
+    if shutil.which("node") is None or shutil.which("npm") is None:
+        if os.environ.get("CI"):
+            pytest.fail("Node and npm are missing: the JavaScript half of the tests must run in CI.")
+        pytest.skip("Node and npm are missing: the JavaScript half is not tested.")
+    folder = tmp_path_factory.mktemp("node")
+    for name in ("package.json", "package-lock.json"):
+        shutil.copy(SDK / name, folder)
+    installed = subprocess.run(
+        ["npm", "ci", "--no-audit", "--no-fund", "--silent"], cwd=folder, capture_output=True, text=True, timeout=300
+    )
+    assert installed.returncode == 0, installed.stderr
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

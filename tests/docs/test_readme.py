@@ -12,8 +12,6 @@ import psycopg
 import pytest
 
 from pipeline.settings import known_variables
-from tests.sdk.conftest import node  # noqa: F401 (fixture)
-from tests.worker.conftest import listen  # noqa: F401 (fixture)
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -35,18 +33,20 @@ async def run(*command: str, project, cwd: Path | None = None) -> str:
     return out.decode()
 
 
-async def test_the_python_client_of_the_readme_works(project, listen, tmp_path):  # noqa: F811
+async def test_the_python_client_of_the_readme_works(project, listen, tmp_path):
     await listen()
     script = tmp_path / "client.py"
     script.write_text(block("python"), encoding="utf-8")
     assert "500 dollars" in await run(sys.executable, str(script), project=project)
 
 
-async def test_the_javascript_client_of_the_readme_works(project, listen, node):  # noqa: F811
+async def test_the_javascript_client_of_the_readme_works(project, listen, node):
     await listen()
     # Node 20 has no WebSocket of its own, which supabase-js asks for even where Realtime is not used.
     (node / "client.mjs").write_text(
-        "import WebSocket from 'ws'\nglobalThis.WebSocket ??= WebSocket\n" + block("javascript") + "\nprocess.exit(0)\n",
+        "import WebSocket from 'ws'\nglobalThis.WebSocket ??= WebSocket\n"
+        + block("javascript")
+        + "\nprocess.exit(0)\n",
         encoding="utf-8",
     )
     assert "500 dollars" in await run("node", "client.mjs", project=project, cwd=node)

@@ -58,13 +58,23 @@ async def test_the_journey_in_python(user, listen):
     await channel.subscribe(lambda status, error=None: subscribed.set() if status == "SUBSCRIBED" else None)
     await asyncio.wait_for(subscribed.wait(), timeout=10)
 
-    await user.upload("handbook.md", "# Benefits\n\nThe deductible for knee surgery is 500 dollars.\n\n# 休暇\n\n年次有給休暇は一年に二十日です。".encode())
+    await user.upload(
+        "handbook.md",
+        "# Benefits\n\nThe deductible for knee surgery is 500 dollars.\n\n# 休暇\n\n年次有給休暇は一年に二十日です。".encode(),
+    )
     assert (await outcome("handbook.md"))["state"] == "completed"
-    await user.upload("book.md", "\n\n".join(f"# Part {n % 7}\n\nThis is passage {n % 5} of the long book." for n in range(3000)).encode())
+    await user.upload(
+        "book.md",
+        "\n\n".join(f"# Part {n % 7}\n\nThis is passage {n % 5} of the long book." for n in range(3000)).encode(),
+    )
     assert (await outcome("book.md"))["state"] == "completed"
 
     document = (
-        await user.client.table("documents").select("id, chunk_count").eq("name", f"{user.id}/book.md").single().execute()
+        await user.client.table("documents")
+        .select("id, chunk_count")
+        .eq("name", f"{user.id}/book.md")
+        .single()
+        .execute()
     ).data
     ordinals: list[int] = []
     while True:
@@ -91,7 +101,9 @@ async def test_the_journey_in_python(user, listen):
     assert dead["state"] == "dead"
     assert dead["error"]
     assert (await user.client.rpc("retry_job", {"job_id": dead["id"]}).execute()).data == "available"
-    await user.client.storage.from_("documents").remove([f"{user.id}/handbook.md", f"{user.id}/book.md", f"{user.id}/broken.bin"])
+    await user.client.storage.from_("documents").remove(
+        [f"{user.id}/handbook.md", f"{user.id}/book.md", f"{user.id}/broken.bin"]
+    )
     assert await user.search("knee surgery") == []
     assert (await user.client.table("documents").select("id").execute()).data == []
     await channel.unsubscribe()

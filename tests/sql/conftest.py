@@ -54,15 +54,23 @@ class Database:
 
     async def sign_up(self) -> uuid.UUID:
         user = uuid.uuid4()
-        await self.run("insert into auth.users (id, aud, role, email) values (%s, 'authenticated', 'authenticated', %s)",
-                       user, f"{user}@example.org")
+        await self.run(
+            "insert into auth.users (id, aud, role, email) values (%s, 'authenticated', 'authenticated', %s)",
+            user,
+            f"{user}@example.org",
+        )
         return user
 
-    async def upload(self, owner: uuid.UUID | str, name: str, content: bytes = b"text", *, bucket: str = "documents") -> dict:
+    async def upload(
+        self, owner: uuid.UUID | str, name: str, content: bytes = b"text", *, bucket: str = "documents"
+    ) -> dict:
         """The committed half of an upload or an overwrite, as the Storage server writes it."""
         metadata = {
-            "eTag": f'"{hashlib.md5(content).hexdigest()}"', "size": len(content), "mimetype": "text/plain",
-            "contentLength": len(content), "httpStatusCode": 200,
+            "eTag": f'"{hashlib.md5(content).hexdigest()}"',
+            "size": len(content),
+            "mimetype": "text/plain",
+            "contentLength": len(content),
+            "httpStatusCode": 200,
         }
         async with self.admin.transaction():
             await self.run("set local role service_role")
@@ -71,23 +79,33 @@ class Database:
                    values (%s, %s, %s, %s, %s)
                    on conflict (bucket_id, name) do update set version = excluded.version, metadata = excluded.metadata
                    returning id, name, version""",
-                bucket, f"{owner}/{name}", str(owner), str(uuid.uuid4()), json.dumps(metadata))
+                bucket,
+                f"{owner}/{name}",
+                str(owner),
+                str(uuid.uuid4()),
+                json.dumps(metadata),
+            )
 
     async def dry_run(self, owner: uuid.UUID, name: str) -> None:
         """The permission check of an upload: written as the user, then rolled back."""
         async with self.as_user(owner) as connection, connection.transaction(force_rollback=True):
             await connection.execute(
                 "insert into storage.objects (bucket_id, name, owner_id, version, metadata) "
-                "values ('documents', %s, %s, '1', %s)", (f"{owner}/{name}", str(owner), '{"mimetype": "text/plain"}'))
+                "values ('documents', %s, %s, '1', %s)",
+                (f"{owner}/{name}", str(owner), '{"mimetype": "text/plain"}'),
+            )
 
     async def delete(self, owner: uuid.UUID, name: str) -> None:
         async with self.as_user(owner) as connection, connection.transaction():
             await connection.execute("set local storage.allow_delete_query = 'true'")
-            await connection.execute("delete from storage.objects where bucket_id = 'documents' and name = %s",
-                                     (f"{owner}/{name}",))
+            await connection.execute(
+                "delete from storage.objects where bucket_id = 'documents' and name = %s", (f"{owner}/{name}",)
+            )
 
     @asynccontextmanager
-    async def as_user(self, user: uuid.UUID | None, role: str = "authenticated") -> AsyncIterator[psycopg.AsyncConnection]:
+    async def as_user(
+        self, user: uuid.UUID | None, role: str = "authenticated"
+    ) -> AsyncIterator[psycopg.AsyncConnection]:
         """A connection with the role and claims of a signed-in user, as the Data API makes it."""
         claims = {"role": role} | ({"sub": str(user)} if user else {})
         async with await self.connect("authenticator") as connection:
@@ -99,7 +117,8 @@ class Database:
         """Move the only clock, as its owner."""
         await self.run(
             f"""create or replace function pipeline.now() returns timestamptz language sql stable set search_path = ''
-                as $$ select pg_catalog.clock_timestamp() + interval '{interval}' $$""")
+                as $$ select pg_catalog.clock_timestamp() + interval '{interval}' $$"""
+        )
 
     # what a listener does
 
@@ -113,15 +132,36 @@ class Database:
         """Embed `texts` with made-up vectors and publish them."""
         space = await self.space()
         inputs = [hashlib.sha256(text.encode()).digest() for text in texts]
-        status = {bytes(r["input_sha256"]): r["status"] for r in await self.all(
-            "select * from pipeline.begin_embeddings(%s, %s, %s, %s)", job["id"], job["attempt"], space["id"], inputs)}
+        status = {
+            bytes(r["input_sha256"]): r["status"]
+            for r in await self.all(
+                "select * from pipeline.begin_embeddings(%s, %s, %s, %s)",
+                job["id"],
+                job["attempt"],
+                space["id"],
+                inputs,
+            )
+        }
         mine = [sha for sha in status if status[sha] == "buy"]
-        await self.run("select pipeline.store_embeddings(%s, %s, %s, %s, %s::text[]::extensions.halfvec[])",
-                       job["id"], job["attempt"], space["id"], mine, [made_up_vector(s, space["dimensions"]) for s in mine])
+        await self.run(
+            "select pipeline.store_embeddings(%s, %s, %s, %s, %s::text[]::extensions.halfvec[])",
+            job["id"],
+            job["attempt"],
+            space["id"],
+            mine,
+            [made_up_vector(s, space["dimensions"]) for s in mine],
+        )
         row = await self.one(
             "select pipeline.publish(%s, %s, %s, %s, 'text/plain', 1, '{}', 'test', %s::int[], %s::text[], %s::text[], %s)",
-            job["id"], job["attempt"], space["id"], hashlib.sha256("".join(texts).encode()).digest(),
-            [1] * len(texts), [heading] * len(texts), list(texts), inputs)
+            job["id"],
+            job["attempt"],
+            space["id"],
+            hashlib.sha256("".join(texts).encode()).digest(),
+            [1] * len(texts),
+            [heading] * len(texts),
+            list(texts),
+            inputs,
+        )
         return row["publish"]
 
 

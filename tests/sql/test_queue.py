@@ -30,20 +30,30 @@ async def test_an_upload_makes_one_job_and_a_dry_run_none(db):
 async def test_the_guard_refuses_an_illegal_transition_whoever_asks(db, illegal):
     await db.upload(await db.sign_up(), "a.txt")
     with pytest.raises(psycopg.errors.CheckViolation, match=f"cannot go from available to {illegal}"):
-        await db.run("update pipeline.jobs set state = %s, finished_at = now(), error = "
-                     "case when %s = 'dead' then 'x' end", illegal, illegal)
+        await db.run(
+            "update pipeline.jobs set state = %s, finished_at = now(), error = case when %s = 'dead' then 'x' end",
+            illegal,
+            illegal,
+        )
 
 
 async def test_every_transition_that_is_no_row_is_refused(db):
     legal = {(r["from_state"], r["to_state"]) for r in await db.all("select * from pipeline.job_transitions")}
     user = await db.sign_up()
-    paths = {"available": [], "running": ["running"], "completed": ["running", "completed"],
-             "dead": ["running", "dead"], "cancelled": ["cancelled"]}
-    change = ("update pipeline.jobs set state = %(to)s, attempt = attempt + (%(to)s = 'running')::int, "
-              "finished_at = case when %(to)s in ('completed', 'dead', 'cancelled') then now() end, "
-              "lease_expires_at = case when %(to)s = 'running' then now() + interval '1 hour' end, "
-              "claimed_by = case when %(to)s = 'running' then 'x' end, "
-              "error = case when %(to)s in ('dead', 'cancelled') then 'x' end where id = %(id)s")
+    paths = {
+        "available": [],
+        "running": ["running"],
+        "completed": ["running", "completed"],
+        "dead": ["running", "dead"],
+        "cancelled": ["cancelled"],
+    }
+    change = (
+        "update pipeline.jobs set state = %(to)s, attempt = attempt + (%(to)s = 'running')::int, "
+        "finished_at = case when %(to)s in ('completed', 'dead', 'cancelled') then now() end, "
+        "lease_expires_at = case when %(to)s = 'running' then now() + interval '1 hour' end, "
+        "claimed_by = case when %(to)s = 'running' then 'x' end, "
+        "error = case when %(to)s in ('dead', 'cancelled') then 'x' end where id = %(id)s"
+    )
     for start, path in paths.items():
         for end in State:
             if end.value == start:
@@ -109,7 +119,12 @@ async def test_an_expired_lease_counts_a_failure_and_the_last_one_kills(db):
 
 @pytest.mark.parametrize(
     ("error_class", "state", "failures"),
-    [("transient", "available", 1), ("throttled", "available", 0), ("configuration", "available", 0), ("permanent", "dead", 0)],
+    [
+        ("transient", "available", 1),
+        ("throttled", "available", 0),
+        ("configuration", "available", 0),
+        ("permanent", "dead", 0),
+    ],
 )
 async def test_each_class_of_failure_costs_what_it_says(db, error_class, state, failures):
     await db.upload(await db.sign_up(), "a.txt")
@@ -125,7 +140,9 @@ async def test_each_class_of_failure_costs_what_it_says(db, error_class, state, 
 async def test_retry_after_is_honoured(db):
     await db.upload(await db.sign_up(), "a.txt")
     [job] = await db.claim()
-    await db.run("select pipeline.fail(%s, %s, 'throttled', 'why', null, %s)", job["id"], job["attempt"], timedelta(minutes=7))
+    await db.run(
+        "select pipeline.fail(%s, %s, 'throttled', 'why', null, %s)", job["id"], job["attempt"], timedelta(minutes=7)
+    )
     await db.move_time("6 minutes 50 seconds")
     assert await db.claim() == []
     await db.move_time("8 minutes 30 seconds")
@@ -152,14 +169,17 @@ async def test_an_owner_never_runs_more_than_the_limit_under_many_claimers(db):
         async with await db.connect("pipeline_worker") as connection:
             empty = 0
             while empty < 30:
-                jobs = await (await connection.execute(
-                    "select * from pipeline.claim(%s, 2, '1 hour', 1)", (name,))).fetchall()
+                jobs = await (
+                    await connection.execute("select * from pipeline.claim(%s, 2, '1 hour', 1)", (name,))
+                ).fetchall()
                 empty = 0 if jobs else empty + 1
                 counts = await (await connection.execute("select due, running from pipeline.health()")).fetchone()
                 assert counts is not None and counts["running"] <= 6
                 for job in jobs:
                     seen.append(job["id"])
-                    await connection.execute("select pipeline.complete(array[%s]::bigint[], array[%s])", (job["id"], job["attempt"]))
+                    await connection.execute(
+                        "select pipeline.complete(array[%s]::bigint[], array[%s])", (job["id"], job["attempt"])
+                    )
 
     await asyncio.gather(*(claimer(f"c{n}") for n in range(8)))
     assert sorted(seen) == sorted(set(seen))

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.errors import SetupError
 from tests import documents
-from tests.worker.conftest import listener_settings
+from tests.world import listener_settings
 
 TEXT = b"# Handbook\n\nThe deductible for knee surgery is 500 dollars.\n"
 
@@ -69,7 +69,9 @@ async def test_the_catch_up_after_a_reconnect_alone_delivers(project, user, list
     async with await psycopg.AsyncConnection.connect(project.superuser_url, autocommit=True) as root:
         # nobody can reconnect until the upload is committed, and the poll is an hour away
         await root.execute("alter role pipeline_worker connection limit 0")
-        await root.execute("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'pipeline listen'")
+        await root.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'pipeline listen'"
+        )
         await user.upload("a.md", TEXT)
         assert (await user.job("a.md"))["state"] == "available"
         await root.execute("alter role pipeline_worker connection limit -1")
@@ -85,7 +87,9 @@ async def test_an_overwrite_between_claim_and_download_never_publishes_the_wrong
     await listen()
     await watch.ended(user, "a.md")
     states = await (
-        await watch.connection.execute("select id, state from pipeline.jobs where name like %s order by id", (f"{user.id}/%",))
+        await watch.connection.execute(
+            "select id, state from pipeline.jobs where name like %s order by id", (f"{user.id}/%",)
+        )
     ).fetchall()
     assert [row["state"] for row in states] == ["cancelled", "completed"]
     assert states[0]["id"] == first["id"]

@@ -11,10 +11,10 @@ from typing import Any
 import psycopg
 import pytest_asyncio
 from psycopg.rows import dict_row
-from supabase import AsyncClient, acreate_client
 
 from pipeline.app import run_listener
 from pipeline.settings import Settings
+from supabase import AsyncClient, acreate_client
 
 
 class User:
@@ -33,7 +33,12 @@ class User:
     async def job(self, name: str) -> dict[str, Any]:
         """The newest job for the name."""
         answer = await (
-            self.client.table("jobs").select("*").eq("name", f"{self.id}/{name}").order("id", desc=True).limit(1).execute()
+            self.client.table("jobs")
+            .select("*")
+            .eq("name", f"{self.id}/{name}")
+            .order("id", desc=True)
+            .limit(1)
+            .execute()
         )
         return answer.data[0]
 
