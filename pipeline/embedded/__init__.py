@@ -106,7 +106,8 @@ class _Server(uvicorn.Server):
 async def _gateway(postgres: PostgresServer, keys: Keys, folder: Path, port: int | None) -> AsyncIterator[str]:
     from pipeline.embedded.gateway.app import create_app
 
-    listening = socket.socket()
+    # named as TCP, or asyncio does not turn Nagle's algorithm off, and each answer waits 40 ms for an acknowledgement
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind(("127.0.0.1", port or 0))
