@@ -1,0 +1,437 @@
+-- Search: by words as BM25 ranks them, by meaning as the vectors do, or both mixed.
+--
+-- The lexemes of a passage carry a token of its owner, so that a posting list of the text index is that of one owner's
+-- word: a search reads no other owner's rows, and a document frequency, hence a score, says nothing about their text.
+--
+-- The text index knows no term frequencies. ts_rank() of a single word does: with every weight 1 it is the sum of 1/i²
+-- for i up to the frequency tf, over π²/6; the rest of that series is 1/(tf + ½) but for less than a rounding.
+
+create function pipeline.owner_token(owner_id uuid)
+  returns text
+  language sql
+  immutable
+  set search_path = ''
+as $$
+  -- The end of a uuid is random in all versions in use. Two owners may share a token; owner_id is compared as well.
+  select pg_catalog.encode(pg_catalog.substring(pg_catalog.uuid_send($1), 14), 'base64')
+$$;
+comment on function pipeline.owner_token is 'Four characters that stand before each lexeme of the owner.';
+
+-- A word of a language with spaces is what the english configuration makes of it. A run of a script without spaces is its
+-- character bigrams; a stored run also has its last character alone, so that a question of one character finds it.
+create function pipeline.tokens(input text, is_question boolean default false)
+  returns table (lexeme text, "position" integer, is_prefix boolean)
+  language plpgsql
+  immutable
+  set search_path = ''
+as $$
+declare
+  spaceless constant text := '\u0E00-\u0EFF\u1000-\u109F\u1100-\u11FF\u1780-\u17FF\u2E80-\u2FDF\u3005-\u3007\u3041-\u309F'
+                             '\u30A1-\u30FF\u3130-\u318F\u31F0-\u31FF\u3400-\u4DBF\u4E00-\u9FFF\uAC00-\uD7A3\uF900-\uFAFF'
+                             '\U00020000-\U0003FFFF';
+  cleaned text := input;
+  part record;
+  start integer := 0;
+begin
+  if cleaned ~ '[^\x01-\x7F]' then
+    cleaned := normalize(cleaned, nfkc);
+  end if;
+  -- The parser takes a/b for a path, <b> for a tag and the 7 of INC-7 for a negative number.
+  cleaned := pg_catalog.regexp_replace(pg_catalog.translate(cleaned, '/\<>&', '     '), '-(?=\d)', ' ', 'g');
+  if cleaned !~ ('[' || spaceless || ']') then
+    return query
+    select w.lexeme, p.position::integer, false
+      from pg_catalog.unnest(pg_catalog.to_tsvector('pg_catalog.english', cleaned)) w
+     cross join pg_catalog.unnest(w.positions) as p (position)
+     where pg_catalog.octet_length(w.lexeme) <= 255;
+    return;
+  end if;
+  for part in
+    select m[1] as run, m[2] as words
+      from pg_catalog.regexp_matches(cleaned, '([' || spaceless || ']+)|([^' || spaceless || ']+)', 'g') as m
+  loop
+    if part.run is null then
+      return query
+      select w.lexeme, start + p.position, false
+        from pg_catalog.unnest(pg_catalog.to_tsvector('pg_catalog.english', part.words)) w
+       cross join pg_catalog.unnest(w.positions) as p (position)
+       where pg_catalog.octet_length(w.lexeme) <= 255;
+      start := start + coalesce((select pg_catalog.max(p) from pg_catalog.unnest(
+        pg_catalog.to_tsvector('pg_catalog.simple', part.words)) w, pg_catalog.unnest(w.positions) p), 0);
+    else
+      return query
+      select pg_catalog.lower(pg_catalog.substr(part.run, i, 2)), start + i, is_question and pg_catalog.length(part.run) = 1
+        from pg_catalog.generate_series(1, pg_catalog.length(part.run)) i
+       where i < pg_catalog.length(part.run) or not is_question or i = 1;
+      start := start + pg_catalog.length(part.run);
+    end if;
+  end loop;
+end
+$$;
+comment on function pipeline.tokens is
+  'The tokens of a text in order. is_prefix: a question''s single character, which stands for every bigram that begins so.';
+
+create function pipeline.quoted(owner_id uuid, lexeme text)
+  returns text
+  language sql
+  immutable
+  set search_path = ''
+as $$
+  select '''' || pipeline.owner_token($1)
+         || pg_catalog.replace(pg_catalog.replace($2, '\', '\\'), '''', '''''') || ''''
+$$;
+comment on function pipeline.quoted is 'The owner''s lexeme as the input of a tsvector or tsquery spells it.';
+
+create function pipeline.lexemes(owner_id uuid, heading text, content text)
+  returns tsvector
+  language sql
+  immutable
+  set search_path = ''
+as $$
+  select coalesce(pg_catalog.string_agg(pipeline.quoted(owner_id, t.lexeme) || ':' || least(t.position, 16383), ' '), '')
+         ::pg_catalog.tsvector
+    from pipeline.tokens(pg_catalog.concat_ws(E'\n', heading, content)) t
+$$;
+comment on function pipeline.lexemes is 'What keyword search reads of a passage.';
+
+create function pipeline.phrase(owner_id uuid, input text)
+  returns tsquery
+  language plpgsql
+  immutable
+  set search_path = ''
+as $$
+declare
+  answer text;
+  word record;
+begin
+  for word in
+    select t.lexeme, t.is_prefix, t.position - lag(t.position) over (order by t.position) as distance
+      from pipeline.tokens(input, is_question => true) t
+     order by t.position
+  loop
+    answer := coalesce(answer || format(' <%s> ', word.distance), '')
+              || pipeline.quoted(owner_id, word.lexeme) || case when word.is_prefix then ':*' else '' end;
+  end loop;
+  return answer::pg_catalog.tsquery;
+end
+$$;
+comment on function pipeline.phrase is 'Words that stand one after the other; null when there are none but stop words.';
+
+create function pipeline.token_count(lexemes tsvector)
+  returns integer
+  language sql
+  immutable
+  set search_path = ''
+as $$
+  select coalesce(pg_catalog.sum(pg_catalog.cardinality(l.positions)), 0)::integer from pg_catalog.unnest($1) l
+$$;
+comment on function pipeline.token_count is 'The length of a passage, as BM25 counts it.';
+
+alter table pipeline.chunks add column token_count integer not null generated always as (pipeline.token_count(lexemes)) stored;
+comment on column pipeline.chunks.token_count is 'How many tokens lexemes holds.';
+-- Without a pending list: what is published is found as quickly as all the rest.
+create index chunks_by_lexeme on pipeline.chunks using gin (lexemes) with (fastupdate = off);
+
+-- The question ---------------------------------------------------------------------------------------------------------
+
+create type pipeline.question as (words text[], required tsquery, excluded tsquery);
+comment on type pipeline.question is
+  'words: single lexemes, as the input of a tsquery spells them; required: all phrases; excluded: any of what a minus stood before.';
+
+create function pipeline.parse_question(owner_id uuid, input text)
+  returns pipeline.question
+  language plpgsql
+  immutable
+  set search_path = ''
+as $$
+declare
+  answer pipeline.question;
+  part record;
+  meant text := '';
+  phrase tsquery;
+begin
+  for part in
+    select coalesce(m[1] = '-', m[3] ~ '^-\w', false) as excluded, m[2] is not null as quoted, coalesce(m[2], m[3]) as words
+      from regexp_matches(translate(input, '“”„「」『』', '"""""""'), '(-?)"([^"]+)"|([^\s"]+)', 'g') as m
+  loop
+    if not part.excluded then
+      meant := meant || ' ' || part.words;
+    end if;
+    if part.excluded or part.quoted then
+      phrase := pipeline.phrase(owner_id, ltrim(part.words, '-'));
+      if phrase is null then
+        continue;
+      elsif part.excluded then
+        answer.excluded := coalesce(answer.excluded || phrase, phrase);
+      else
+        answer.required := coalesce(answer.required && phrase, phrase);
+      end if;
+    end if;
+  end loop;
+  answer.words := array(
+    select distinct pipeline.quoted(owner_id, t.lexeme) || case when t.is_prefix then ':*' else '' end
+      from pipeline.tokens(meant, is_question => true) t
+     limit 64);
+  return answer;
+end
+$$;
+comment on function pipeline.parse_question is 'Any of the words; each "phrase"; no -word and no -"phrase".';
+
+-- How often each word occurs in the owner's passages, and how long these are. A word of many passages is counted in a
+-- sample (the hashes of the inputs order it at random), a rare one, whose frequency matters most, in the text index.
+create function pipeline.word_frequencies(owner_id uuid, words text[], total bigint)
+  returns table (word text, passages double precision, average_length double precision)
+  language plpgsql
+  stable
+  set search_path = ''
+  set enable_seqscan = off
+as $$
+#variable_conflict use_column
+declare
+  sample_size constant integer := 500;
+  enough constant integer := 10;
+  hits integer[];
+  sampled integer;
+  average double precision;
+  counted bigint;
+begin
+  execute format(
+    'select count(*), avg(c.token_count), array[%s]::integer[] '
+    'from (select i.lexemes, i.token_count from pipeline.chunks i where i.owner_id = $1 order by i.input_sha256 limit $2) c',
+    (select string_agg(format('count(*) filter (where c.lexemes @@ %L::tsquery)', w), ', ' order by o)
+       from unnest(words) with ordinality as u (w, o)))
+    into sampled, average, hits using word_frequencies.owner_id, sample_size;
+  for i in 1 .. cardinality(words) loop
+    if sampled < sample_size then
+      counted := hits[i];
+    elsif hits[i] >= enough then
+      counted := greatest(total, sampled) * hits[i] / sampled;
+    else
+      execute 'select count(*) from pipeline.chunks c where c.lexemes @@ $1 and c.owner_id = $2'
+        into counted using words[i]::tsquery, word_frequencies.owner_id;
+    end if;
+    return query select words[i], counted::double precision, greatest(average, 1);
+  end loop;
+end
+$$;
+comment on function pipeline.word_frequencies is 'For each word: how many of the owner''s passages hold it; and their average length.';
+
+-- The answer -----------------------------------------------------------------------------------------------------------
+
+create function pipeline.under(name text, owner_id uuid, path_prefix text)
+  returns boolean
+  language sql
+  immutable
+  set search_path = ''
+as $$
+  select $3 is null or starts_with($1, $3) or starts_with($1, $2 || '/' || ltrim($3, '/'))
+$$;
+comment on function pipeline.under is 'Whether a document''s name begins so, with or without the owner''s folder.';
+
+create function pipeline.by_words(owner uuid, question pipeline.question, path_prefix text, wanted integer, also bigint[])
+  returns table (id bigint, score double precision)
+  language plpgsql
+  stable
+  set search_path = ''
+  set enable_seqscan = off
+as $$
+#variable_conflict use_column
+declare
+  budget constant integer := 4000;
+  most constant integer := 10000;
+  total bigint;
+  words text[];
+  passages double precision[];
+  average double precision;
+  bm25 text;
+  frequencies text;
+  sought text;
+  both_rarest boolean;
+  candidates text;
+  reached double precision := 0;
+  taken integer := 0;
+begin
+  if coalesce(cardinality(question.words), 0) = 0 then
+    return;
+  end if;
+  select coalesce(sum(d.chunk_count), 0) into total
+    from pipeline.documents d where d.owner_id = owner and d.deleted_at is null;
+  select array_agg(f.word order by f.passages), array_agg(f.passages order by f.passages), max(f.average_length)
+    into words, passages, average
+    from pipeline.word_frequencies(owner, question.words, total) f
+   where f.passages > 0;
+  if words is null then
+    return;
+  end if;
+
+  -- The rarest words choose the candidates, as many words as it takes; all words rank them.
+  while taken < cardinality(words) and (taken = 0 or reached < budget) loop
+    taken := taken + 1;
+    reached := reached + passages[taken];
+  end loop;
+  sought := array_to_string(words[1:taken], ' | ');
+  if reached > most and cardinality(words) > 1 then
+    -- No word is rare: what holds the two rarest, unless nothing does.
+    execute 'select exists (select from pipeline.chunks c where c.lexemes @@ $1 and c.owner_id = $2)'
+       into both_rarest using array_to_string(words[1:2], ' & ')::tsquery, owner;
+    if both_rarest then
+      sought := array_to_string(words[1:2], ' & ');
+    end if;
+  end if;
+  candidates := format('select c.* from pipeline.chunks c where c.lexemes @@ %L::tsquery and c.owner_id = %L', sought, owner)
+    || coalesce(' and c.lexemes @@ ' || quote_literal(question.required::text) || '::tsquery', '')
+    || coalesce(' and not c.lexemes @@ ' || quote_literal(question.excluded::text) || '::tsquery', '')
+    || case when path_prefix is null then '' else format(
+         ' and exists (select from pipeline.documents d where d.id = c.document_id and pipeline.under(d.name, d.owner_id, %L))',
+         path_prefix) end
+    || format(' limit %s', most);
+
+  -- f1, f2, … are the words' frequencies in the passage.
+  select string_agg(format('round(1 / greatest(1.6449340668482264 * (1 - ts_rank(''{1,1,1,1}'', c.lexemes, %L)), 0.004) - 0.5) as f%s', w, o), ', '),
+         string_agg(format('%s * r.f%s / (r.f%s + 1.5 * (0.25 + 0.75 * r.token_count / %s))',
+                           2.5 * ln(1 + (greatest(total, p) - p + 0.5) / (p + 0.5)), o, o, average), ' + ')
+    into frequencies, bm25
+    from unnest(words, passages) with ordinality as u (w, p, o);
+  return query execute
+    'with ranked as materialized (select r.id, r.document_id, r.job_id, ' || bm25 || ' as score from ('
+    'select c.id, c.document_id, c.job_id, c.token_count, ' || frequencies || ' from (' || candidates || ') c offset 0) r) '
+    'select r.id, r.score from ranked r join pipeline.documents d on d.id = r.document_id '
+    ' where d.published_job_id = r.job_id and d.deleted_at is null order by r.score desc, r.id limit $1'
+    using wanted;
+  if cardinality(also) > 0 then
+    return query execute
+      'select r.id, ' || bm25 || ' from (select c.id, c.token_count, ' || frequencies ||
+      '  from pipeline.chunks c where c.id = any ($1) offset 0) r'
+      using also;
+  end if;
+end
+$$;
+comment on function pipeline.by_words is 'The best visible passages by BM25, and the BM25 of also.';
+
+create function pipeline.by_meaning(owner uuid, question pipeline.question, path_prefix text, wanted integer,
+                                    query_embedding extensions.vector, space pipeline.spaces)
+  returns table (id bigint, cosine double precision)
+  language plpgsql
+  stable
+  set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  visible text := format(
+    'from pipeline.chunks c join pipeline.documents d on d.id = c.document_id '
+    'where c.owner_id = %L and d.published_job_id = c.job_id and d.deleted_at is null', owner)
+    || coalesce(' and c.lexemes @@ ' || quote_literal(question.required::text) || '::tsquery', '')
+    || coalesce(' and not c.lexemes @@ ' || quote_literal(question.excluded::text) || '::tsquery', '')
+    || case when path_prefix is null then '' else format(' and pipeline.under(d.name, d.owner_id, %L)', path_prefix) end;
+begin
+  return query execute format(
+    'select c.id, 1 - (e.embedding::extensions.halfvec(%1$s) operator(extensions.<=>) $1::extensions.halfvec(%1$s)) '
+    'from (select c.id, c.input_sha256 %2$s) c '
+    'join pipeline.embeddings e on e.owner_id = %3$L and e.space_id = %4$s and e.input_sha256 = c.input_sha256 '
+    'order by 2 desc, 1 limit %5$s', space.dimensions, visible, owner, space.id, wanted)
+    using query_embedding;
+end
+$$;
+comment on function pipeline.by_meaning is 'The nearest visible passages and their cosines.';
+
+create function pipeline.search(query_text text, query_embedding extensions.vector, space text, match_count integer, path_prefix text)
+  returns table (document_id uuid, name text, page integer, heading text, content text, score real, matched_by text)
+  language plpgsql
+  stable
+  security definer
+  set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  owner constant uuid := (select auth.uid());
+  wanted constant integer := greatest(1, least(coalesce(match_count, 10), 100));
+  -- How much of a mixed score is the cosine; the rest is the BM25, divided by the best hit's.
+  share constant double precision := 0.65;
+  question pipeline.question;
+  active pipeline.spaces;
+  near_ids bigint[] := '{}';
+  cosines double precision[] := '{}';
+begin
+  if owner is null then
+    raise insufficient_privilege using message = 'Search needs a signed-in user.';
+  end if;
+  if length(query_text) > 2000 then
+    raise sqlstate 'PT400' using message = format('The question has %s characters; search reads 2000.', length(query_text));
+  end if;
+  select * into active from pipeline.spaces s where s.active;
+  if search.space is not null and search.space is distinct from active.name then
+    raise sqlstate 'PT400' using
+      message = format('Search reads the embedding space %s, not %s.', active.name, search.space),
+      hint = format('Embed the question with %s in %s dimensions.', active.model, active.dimensions);
+  end if;
+  if query_embedding is not null and extensions.vector_dims(query_embedding) is distinct from active.dimensions then
+    raise sqlstate 'PT400' using
+      message = format('The question''s vector has %s dimensions; the embedding space %s has %s.',
+                       extensions.vector_dims(query_embedding), active.name, active.dimensions),
+      hint = format('Embed the question with %s in %s dimensions.', active.model, active.dimensions);
+  end if;
+  if query_embedding is not null and extensions.vector_norm(query_embedding) = 0 then
+    raise sqlstate 'PT400' using message = 'The question''s vector is zero, which is near to nothing.';
+  end if;
+
+  question := pipeline.parse_question(owner, coalesce(query_text, ''));
+  if query_embedding is null then
+    return query
+    select c.document_id, d.name, c.page, c.heading, c.content, r.score::real, 'keyword'
+      from pipeline.by_words(owner, question, path_prefix, wanted, null) r
+      join pipeline.chunks c on c.id = r.id
+      join pipeline.documents d on d.id = c.document_id
+     order by r.score desc, r.id;
+    return;
+  end if;
+
+  select coalesce(array_agg(m.id), '{}'), coalesce(array_agg(m.cosine), '{}') into near_ids, cosines
+    from pipeline.by_meaning(owner, question, path_prefix, 100, query_embedding, active) m;
+  -- What one side found gets its true score on the other.
+  return query
+  with words as materialized (
+    select w.id, max(w.score) as score from pipeline.by_words(owner, question, path_prefix, 100, near_ids) w group by w.id
+  ), near as (
+    select n.id, n.cosine from unnest(near_ids, cosines) as n (id, cosine)
+  ), mixed as (
+    select id, coalesce(w.score, 0) as bm25, n.cosine from words w full join near n using (id)
+  ), scored as (
+    select m.id, c.document_id, c.page, c.heading, c.content,
+           share * coalesce(m.cosine, 1 - (e.embedding operator(extensions.<=>) query_embedding::extensions.halfvec), 0)
+             + (1 - share) * coalesce(m.bm25 / nullif(max(m.bm25) over (), 0), 0) as score,
+           case when m.cosine is null then 'keyword' when m.bm25 > 0 then 'both' else 'vector' end as matched_by
+      from mixed m
+      join pipeline.chunks c on c.id = m.id
+      left join pipeline.embeddings e
+             on m.cosine is null and e.owner_id = owner and e.space_id = active.id and e.input_sha256 = c.input_sha256
+  )
+  select s.document_id, d.name, s.page, s.heading, s.content, s.score::real, s.matched_by
+    from scored s
+    join pipeline.documents d on d.id = s.document_id
+   order by s.score desc, s.id
+   limit wanted;
+end
+$$;
+comment on function pipeline.search is 'See public.search. Runs as its owner, so that the indexes serve; it filters by auth.uid() itself.';
+
+create function public.search(query_text text, query_embedding extensions.vector default null, space text default null,
+                              match_count integer default 10, path_prefix text default null)
+  returns table (document_id uuid, name text, page integer, heading text, content text, score real, matched_by text)
+  language sql
+  stable
+  set search_path = ''
+begin atomic
+  select s.document_id, s.name, s.page, s.heading, s.content, s.score, s.matched_by
+    from pipeline.search(query_text, query_embedding, space, match_count, path_prefix) s;
+end;
+comment on function public.search is
+  'The best passages of your files for a question. Any of its words finds; "a phrase" must stand so, -word must not. '
+  'With the question''s vector (of the active embedding space, named by space) it is hybrid: score is then 0.65 of the '
+  'cosine and 0.35 of the BM25 divided by the best hit''s; without, it is the BM25. matched_by: keyword, vector or both. '
+  'path_prefix: only files whose name begins so, with or without your folder. At most 100. 400: another space is active, '
+  'or the vector does not fit it.';
+
+revoke execute on all functions in schema pipeline from public, anon, authenticated;
+revoke execute on function public.search from public, anon, authenticated;
+grant execute on function pipeline.search to authenticated;
+grant execute on function public.search to authenticated;
