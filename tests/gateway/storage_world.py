@@ -1,4 +1,4 @@
-"""A project to store files in: Postgres, the Storage part of the gateway, and a trigger that remembers what it saw.
+"""A project to store files in, and a trigger that remembers what it saw.
 
 A dry run is rolled back, and with it whatever a trigger writes. So the log is written over a second connection.
 """
@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import tempfile
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,24 +17,13 @@ from typing import Any
 from uuid import uuid4
 
 import httpx
-import jwt
 import psycopg
-import uvicorn
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import dict_row
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.routing import Mount
 from storage3 import AsyncStorageClient
 
-from pipeline.embedded.gateway.storage import Storage, storage_routes
-from pipeline.embedded.gateway.storage.blobs import BlobStore
-from pipeline.embedded.gateway.storage.database import Caller, StorageDatabase
-from pipeline.embedded.gateway.storage.errors import access_denied
+from pipeline.embedded import EmbeddedSupabase
 from pipeline.embedded.gateway.storage.signing import UrlSigner
-from pipeline.embedded.postgres import PostgresServer
-
-SECRET = "a secret of forty characters for testing"
 
 SCHEMA = """
 create extension dblink schema extensions;
@@ -104,21 +93,6 @@ create policy "buckets are seen" on storage.buckets for select to authenticated 
 """
 
 
-def token(role: str, subject: str | None = None) -> str:
-    claims = {"role": role, "aud": "authenticated"} | ({"sub": subject} if subject else {})
-    return jwt.encode(claims, SECRET, "HS256")
-
-
-def identify(request: Request) -> Caller:
-    """What the gateway's token check does, short."""
-    sent = request.headers.get("authorization", "").removeprefix("Bearer ")
-    try:
-        claims = jwt.decode(sent, SECRET, ["HS256"], audience="authenticated")
-    except jwt.InvalidTokenError as error:
-        raise access_denied(str(error)) from None
-    return Caller(claims["role"], claims.get("sub"), json.dumps(claims), request.method, request.url.path, "{}")
-
-
 @dataclass
 class Person:
     """Somebody with a token. `folder` is theirs alone."""
@@ -130,8 +104,11 @@ class Person:
 
     @property
     def headers(self) -> dict[str, str]:
-        key = token(self.role, self.id)
-        return {"apikey": key, "authorization": f"Bearer {key}"}
+        """What supabase-py sends: the project's key, and the user's token or the key again."""
+        project = self.world.project
+        key = project.service_role_key if self.role == "service_role" else project.anon_key
+        claims = {"role": self.role, "aud": "authenticated", "sub": self.id, "exp": time.time() + 3600}
+        return {"apikey": key, "authorization": f"Bearer {project.keys.sign(claims) if self.id else key}"}
 
     @property
     def client(self) -> AsyncStorageClient:
@@ -150,10 +127,18 @@ class Person:
 @dataclass
 class World:
     url: str
-    superuser_url: str
-    storage: Storage
+    project: EmbeddedSupabase
     blob_dir: Path
     http: httpx.AsyncClient
+
+    @property
+    def superuser_url(self) -> str:
+        return self.project.superuser_url
+
+    @property
+    def signer(self) -> UrlSigner:
+        """Signs as the gateway does, for URLs that it would not give out."""
+        return UrlSigner(self.project.jwt_secret)
 
     def person(self) -> Person:
         """A new signed-in user."""
@@ -192,14 +177,14 @@ class World:
     async def until(self, statement: str, *parameters: Any) -> None:
         """Wait for the database to come to a state in which the statement returns a row."""
         async with asyncio.timeout(20):
-            while not await self.sql(statement, *parameters):  # noqa: ASYNC110
+            while not await self.sql(statement, *parameters):
                 await asyncio.sleep(0.02)
 
 
 async def eventually(holds: Callable[[], bool]) -> None:
     """Wait for a condition that nothing announces; TimeoutError when it does not come about."""
     async with asyncio.timeout(20):
-        while not holds():  # noqa: ASYNC110
+        while not holds():
             await asyncio.sleep(0.01)
 
 
@@ -207,29 +192,12 @@ async def eventually(holds: Callable[[], bool]) -> None:
 async def open_world() -> AsyncIterator[World]:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as root:
         os.chmod(root, 0o711)
-        postgres = await PostgresServer.start(Path(root) / "data")
-        blob_dir = Path(root) / "blobs"
-        storage = Storage(
-            StorageDatabase(postgres.url("authenticator")), BlobStore(blob_dir), UrlSigner(SECRET), identify
-        )
-        app = Starlette(routes=[Mount("/storage/v1", routes=storage_routes(storage))])
-        config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", access_log=False)
-        server = uvicorn.Server(config)
-        task = asyncio.create_task(server.serve())
-        await eventually(lambda: server.started)
-        port = server.servers[0].sockets[0].getsockname()[1]
-        superuser_url = postgres.url("supabase_admin")
-        password = conninfo_to_dict(superuser_url)["password"]
-        try:
-            async with (
-                await psycopg.AsyncConnection.connect(superuser_url, autocommit=True) as connection,
-                httpx.AsyncClient(timeout=30) as http,
-            ):
-                await connection.execute(SCHEMA)
-                await connection.execute("insert into seen.door values (%s)", (password,))
-                yield World(f"http://127.0.0.1:{port}/storage/v1", superuser_url, storage, blob_dir, http)
-        finally:
-            server.should_exit = True
-            await task
-            await storage.close()
-            await postgres.stop()
+        async with (
+            EmbeddedSupabase.start(Path(root)) as project,
+            await psycopg.AsyncConnection.connect(project.superuser_url, autocommit=True) as connection,
+            httpx.AsyncClient(timeout=30) as http,
+        ):
+            await connection.execute(SCHEMA)
+            password = conninfo_to_dict(project.superuser_url)["password"]
+            await connection.execute("insert into seen.door values (%s)", (password,))
+            yield World(f"{project.api_url}/storage/v1", project, Path(root) / "blobs", http)

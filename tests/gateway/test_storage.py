@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from storage3.exceptions import StorageApiError
 from storage_world import Person, World, open_world
+
+from supabase import acreate_client
 
 
 @pytest.fixture(scope="module")
@@ -240,7 +242,7 @@ async def test_a_signed_url_opens_one_object_for_a_time(world: World) -> None:
     forged = await world.http.get(signed.replace("token=", "token=x"))
     assert (forged.status_code, forged.json()["code"]) == (400, "InvalidJWT")
 
-    late = world.storage.signer.sign_download("documents", f"{user.folder}/a", -1)
+    late = world.signer.sign_download("documents", f"{user.folder}/a", -1)
     expired = await world.http.get(f"{world.url}/object/sign/documents/{user.folder}/a?token={late}")
     assert (expired.json()["code"], expired.json()["message"]) == ("InvalidJWT", '"exp" claim timestamp check failed')
 
@@ -252,7 +254,7 @@ async def test_a_token_serves_the_purpose_that_it_was_signed_for(world: World) -
     await user.files.upload_to_signed_url(name, up, b"x")
     read = await world.http.get(f"{world.url}/object/sign/documents/{name}?token={up}")
     assert read.json()["code"] == "InvalidSignature"
-    down = world.storage.signer.sign_download("documents", name, 60)
+    down = world.signer.sign_download("documents", name, 60)
     written = await world.http.put(f"{world.url}/object/upload/sign/documents/{name}?token={down}", content=b"y")
     assert written.json()["code"] == "InvalidSignature"
     again = await world.http.put(f"{world.url}/object/upload/sign/documents/{name}?token={up}", content=b"y")
@@ -408,6 +410,33 @@ async def test_a_refused_key_is_told_after_a_large_body(world: World) -> None:
     path = f"/object/documents/{user.folder}/a"
     answer = await user.send("POST", path, content=b"x" * 5_000_000, headers=headers)
     assert (answer.status_code, answer.json()["statusCode"]) == (400, "403")
+
+
+async def test_a_private_bucket_is_closed_without_a_key(world: World) -> None:
+    for path in ("/object/documents/a", "/bucket", "/object/info/documents/a"):
+        assert (await world.http.get(world.url + path)).status_code == 401
+    for path in ("/object/sign/documents/a", "/object/upload/sign/documents/a"):
+        answer = await world.http.post(world.url + path, json={"expiresIn": 60})
+        assert (answer.status_code, answer.json()["statusCode"]) == (400, "403")
+    assert (await world.http.get(world.url + "/status")).status_code == 200
+
+
+async def test_the_whole_of_supabase_py(world: World) -> None:
+    """Signed up through Auth, with a key of either kind."""
+    project = world.project
+    for key in (project.anon_key, project.publishable_key):
+        client = await acreate_client(project.api_url, key)
+        answer = await client.auth.sign_up({"email": f"{uuid4()}@example.com", "password": "correct horse"})
+        assert answer.user is not None
+        files = client.storage.from_("documents")
+        await files.upload(f"{answer.user.id}/a.txt", b"hello", {"content-type": "text/plain"})
+        assert await files.download(f"{answer.user.id}/a.txt") == b"hello"
+        [row] = await world.rows(answer.user.id)
+        assert row["owner_id"] == answer.user.id
+    admin = await acreate_client(project.api_url, project.secret_key)
+    await admin.storage.from_("documents").upload("anywhere/a", b"x")
+    [row] = await world.rows("anywhere/")
+    assert row["owner_id"] is None
 
 
 async def test_a_row_without_bytes_is_told_as_missing(world: World) -> None:
