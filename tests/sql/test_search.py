@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 import uuid
 from typing import Any
 
+import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from tests.sql.conftest import Database
+from tests.sql.conftest import Database, made_up_vector
 
 KNEE = "The deductible for knee surgery is 500 dollars."
 HIP = "Hip replacement needs the written consent of the insurer before the operation."
@@ -58,3 +61,175 @@ async def test_stems_and_any_word(db, user):
 async def test_numbers_paths_and_angle_brackets_are_words(db, user, query):
     await publish(db, user, "a.md", "Ticket INC-2041 concerns TCP/IP and <tags>.", DENTAL)
     assert len(await found(db, user, query)) == 1
+
+
+async def test_a_phrase_is_a_filter_and_a_minus_excludes(db, user):
+    apart = "Surgery of the knee, and its deductible."
+    await publish(db, user, "a.md", KNEE, apart, DENTAL)
+    assert set(await found(db, user, "knee surgery")) == {KNEE, apart}
+    assert await found(db, user, '"knee surgery"') == [KNEE]
+    assert await found(db, user, 'deductible "for knee surgery" zebra') == [KNEE]
+    assert set(await found(db, user, "deductible -dental")) == {KNEE, apart}
+    assert set(await found(db, user, 'deductible -"knee surgery"')) == {apart, DENTAL}
+    assert await found(db, user, '"knee cleaning"') == []
+    assert await found(db, user, "-knee") == []
+    assert set(await found(db, user, 'deductible "unbalanced')) == {KNEE, apart, DENTAL}
+
+
+async def test_scripts_without_spaces(db, user):
+    japanese = [
+        "有給休暇は入社六か月後に十日付与されます。",
+        "経費の精算は月末までに申請してください。",
+        "税は別です。",
+    ]
+    chinese = ["员工每年可以享受十天带薪年假。", "报销单必须附上发票原件。"]
+    thai = ["พนักงานมีสิทธิลาพักร้อนปีละสิบวัน", "ใบเสร็จต้องแนบกับใบเบิก"]
+    await publish(db, user, "a.md", *japanese, *chinese, *thai, KNEE)
+    assert (await found(db, user, "有給休暇は何日もらえますか"))[0] == japanese[0]
+    assert (await found(db, user, "経費はいつまでに申請？"))[0] == japanese[1]
+    assert (await found(db, user, "带薪年假有几天"))[0] == chinese[0]
+    assert (await found(db, user, "发票"))[0] == chinese[1]
+    assert (await found(db, user, "ลาพักร้อนได้กี่วัน"))[0] == thai[0]
+    assert await found(db, user, "税") == [japanese[2]]
+    assert await found(db, user, "別") == [japanese[2]]
+    assert await found(db, user, '"月末まで"') == [japanese[1]]
+    assert await found(db, user, '"末月まで"') == []
+    assert japanese[1] not in await found(db, user, "有給 は -申請")
+
+
+async def test_mixed_scripts_and_widths(db, user):
+    await publish(db, user, "a.md", "新しいＶＰＮクライアントの設定手順", "プリンターの設定")
+    assert (await found(db, user, "VPN"))[0].startswith("新しい")
+    assert (await found(db, user, '"VPNクライアント"')) == ["新しいＶＰＮクライアントの設定手順"]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        None, "", "   ", "the of and", '""', '"', "-", "--", '-""', "'", "''; drop table pipeline.chunks; --", "\\", "%s %I %L $1",
+        "a' | b:* & !c <-> (", ":*", "🙂", "\x01", "x" * 1999, "'knee':*A \\' %",
+    ],
+)  # fmt: skip
+async def test_odd_questions_are_answered(db, user, query):
+    await publish(db, user, "a.md", KNEE, "100% of the 'quoted' \\ back\\slash and it's %s $1 fine")
+    await search(db, user, query)
+    await search(db, user, query, query_embedding=made_up_vector(b"x", 1536))
+    assert KNEE in await found(db, user, "knee")
+
+
+async def test_what_no_word_is_in_is_empty_and_too_long_is_refused(db, user):
+    await publish(db, user, "a.md", KNEE)
+    assert await search(db, user, "the of and") == []
+    assert await search(db, user, None) == []
+    with pytest.raises(psycopg.Error, match="2001 characters") as caught:
+        await search(db, user, "x" * 2001)
+    assert caught.value.sqlstate == "PT400"
+
+
+async def test_hybrid_gives_a_candidate_its_true_score_of_the_other_side(db, user):
+    texts = [KNEE, HIP, DENTAL, "Nothing in common with any of the words asked for."]
+    await publish(db, user, "a.md", *texts)
+    query = [float(x) for x in made_up_vector(hashlib.sha256(HIP.encode()).digest(), 1536)[1:-1].split(",")]
+    hits = await search(db, user, "knee deductible", query_embedding=str(query), space="text-embedding-3-small-1536")
+    bm25 = {hit["content"]: hit["score"] for hit in await search(db, user, "knee deductible")}
+    assert len(hits) == 4
+    for hit in hits:
+        vector = [
+            float(x) for x in made_up_vector(hashlib.sha256(hit["content"].encode()).digest(), 1536)[1:-1].split(",")
+        ]
+        cosine = sum(a * b for a, b in zip(query, vector, strict=True))
+        expected = 0.65 * cosine + 0.35 * bm25.get(hit["content"], 0) / max(bm25.values())
+        assert math.isclose(hit["score"], expected, abs_tol=2e-3)
+        assert hit["matched_by"] == ("both" if hit["content"] in bm25 else "vector")
+    assert hits[0]["content"] == HIP
+    filtered = await search(db, user, '"knee surgery" -hip', query_embedding=str(query))
+    assert [hit["content"] for hit in filtered] == [KNEE]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"query_embedding": "[1,2,3]"}, "3 dimensions; the embedding space text-embedding-3-small-1536 has 1536"),
+        (
+            {"query_embedding": made_up_vector(b"x", 384), "space": "all-MiniLM-L6-v2-int8-384"},
+            "text-embedding-3-small-1536",
+        ),
+        ({"space": "no-such-space"}, "text-embedding-3-small-1536, not no-such-space"),
+        ({"query_embedding": str([0] * 1536)}, "zero"),
+    ],
+)
+async def test_a_vector_that_does_not_fit_is_a_400(db, user, arguments, sentence):
+    await publish(db, user, "a.md", KNEE)
+    with pytest.raises(psycopg.Error, match=sentence) as caught:
+        await search(db, user, "knee", **arguments)
+    assert caught.value.sqlstate == "PT400"
+
+
+async def test_nobody_is_refused(db, user):
+    await publish(db, user, "a.md", KNEE)
+    with pytest.raises(psycopg.errors.InsufficientPrivilege, match="signed-in"):
+        await search(db, None, "knee")
+    async with db.as_user(None, role="anon") as connection:
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            await connection.execute("select * from public.search('knee')")
+    async with db.as_user(user) as connection:
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="schema pipeline"):
+            await connection.execute("select * from pipeline.search('knee', null, null, 1, null)")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            await connection.execute("select pipeline.by_words(null, null, null, 1, null)")
+
+
+async def test_another_owner_is_invisible_and_changes_no_score(db, user):
+    await publish(db, user, "a.md", KNEE, HIP, DENTAL)
+    vector = made_up_vector(hashlib.sha256(HIP.encode()).digest(), 1536)
+    before = [await search(db, user, "knee deductible"), await search(db, user, "knee", query_embedding=vector)]
+    other = await db.sign_up()
+    await publish(db, other, "b.md", KNEE, HIP, *(f"The knee number {n} has a deductible." for n in range(40)))
+    assert [await search(db, user, "knee deductible"), await search(db, user, "knee", query_embedding=vector)] == before
+    assert {hit["name"] for hit in await search(db, other, "knee", match_count=100)} == {f"{other}/b.md"}
+    assert await search(db, await db.sign_up(), "knee", query_embedding=vector) == []
+
+
+async def test_a_shared_owner_token_shares_nothing_else(db, user):
+    twin = uuid.UUID(int=(user.int & (1 << 24) - 1) | (uuid.uuid4().int >> 24 << 24))
+    await db.run("insert into auth.users (id, aud, role, email) values (%s, 'authenticated', 'authenticated', %s)",
+                 twin, f"{twin}@example.org")  # fmt: skip
+    await publish(db, user, "a.md", KNEE)
+    before = await search(db, user, "knee deductible")
+    await publish(db, twin, "b.md", KNEE, DENTAL)
+    assert await search(db, user, "knee deductible") == before
+    assert len(await search(db, twin, "deductible")) == 2
+
+
+async def test_a_deleted_document_is_gone_at_once(db, user):
+    await publish(db, user, "a.md", KNEE)
+    await publish(db, user, "b.md", DENTAL)
+    vector = made_up_vector(b"x", 1536)
+    await db.delete(user, "a.md")
+    assert await found(db, user, "deductible") == [DENTAL]
+    assert await found(db, user, "deductible", query_embedding=vector) == [DENTAL]
+
+
+async def test_the_old_text_is_found_until_the_new_one_is_published(db, user):
+    await publish(db, user, "a.md", KNEE)
+    await db.upload(user, "a.md", b"new")
+    [job] = await db.claim()
+    assert await found(db, user, "knee dental") == [KNEE]
+    await db.publish(job, [DENTAL])
+    assert await found(db, user, "knee dental") == [DENTAL]
+    assert await found(db, user, "knee dental", query_embedding=made_up_vector(b"x", 1536)) == [DENTAL]
+
+
+async def test_path_prefix_and_match_count(db, user):
+    for name in ("hr/a.md", "hr/b.md", "it/a.md"):
+        await publish(db, user, name, KNEE)
+    vector = made_up_vector(b"x", 1536)
+    for more in ({}, {"query_embedding": vector}):
+        for prefix in ("hr/", f"{user}/hr/", "/hr/"):
+            hits = await search(db, user, "knee", path_prefix=prefix, **more)
+            assert {hit["name"] for hit in hits} == {f"{user}/hr/a.md", f"{user}/hr/b.md"}
+        assert await search(db, user, "knee", path_prefix="h_/", **more) == []
+        assert len(await search(db, user, "knee", match_count=2, **more)) == 2
+        assert len(await search(db, user, "knee", match_count=-5, **more)) == 1
+        assert len(await search(db, user, "knee", match_count=10**9, **more)) == 3
+        assert len(await search(db, user, "knee", match_count=None, **more)) == 3
