@@ -201,7 +201,7 @@ async def start_world() -> AsyncIterator[World]:
             async with await psycopg.AsyncConnection.connect(server.url("supabase_admin"), autocommit=True) as root:
                 await root.execute(SCHEMA)
                 serving = asyncio.create_task(gateway.serve())
-                while not gateway.started:  # noqa: ASYNC110 (uvicorn has no event for it)
+                while not gateway.started:
                     await asyncio.sleep(0.01)
                 port = gateway.servers[0].sockets[0].getsockname()[1]
                 async with httpx.AsyncClient() as http:

@@ -212,7 +212,7 @@ async def test_supabase_py_joins_again_after_the_database_went_away(world: World
             "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'realtime listener'"
         )
         async with asyncio.timeout(PATIENCE):
-            while [state for state, _ in states].count(RealtimeSubscribeStates.SUBSCRIBED) < 2:  # noqa: ASYNC110
+            while [state for state, _ in states].count(RealtimeSubscribeStates.SUBSCRIBED) < 2:
                 await asyncio.sleep(0.02)
         await tell(world, f"user:{person.id}", "again", {})
         assert (await asyncio.wait_for(arrived.get(), PATIENCE))["event"] == "again"

@@ -478,7 +478,7 @@ async def test_a_notification_reloads_the_schema(world: World, alice: Person) ->
         "create function public.changing() returns setof int language sql as 'select 1'; notify pgrst, 'reload schema'"
     )
     async with asyncio.timeout(10):
-        while (await alice.send("POST", "/rpc/changing")).json() != [1]:  # noqa: ASYNC110 (seen from outside only)
+        while (await alice.send("POST", "/rpc/changing")).json() != [1]:
             await asyncio.sleep(0.01)
 
 
