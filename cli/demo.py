@@ -74,7 +74,7 @@ async def _demo(*, quiet: bool) -> dict[str, Any]:
                         tell(_answer(question, hits))
                         if not hits:
                             problems.append(f"{user.name} found nothing for “{question}”.")
-                        if not any("vector" in hit["matched_by"] for hit in hits):
+                        if not any(hit["matched_by"] in ("vector", "both") for hit in hits):
                             problems.append(f"No passage was found by its meaning for “{question}”.")
                 leaks = await _leaks(users, questions, embedder)
                 problems += leaks

@@ -15,7 +15,6 @@ from pathlib import Path
 import platformdirs
 
 from pipeline import migrate
-from pipeline.app import run_listener
 from pipeline.embedded import EmbeddedSupabase
 from pipeline.settings import Settings, load
 
@@ -97,6 +96,8 @@ async def local_project(data_dir: Path | None = None, *, port: int | None = None
 @contextlib.asynccontextmanager
 async def listener(settings: Settings, stop: asyncio.Event) -> AsyncIterator[asyncio.Task[None]]:
     """A listener in this process, from when it is about to claim until `stop`; raises what it raises."""
+    from pipeline.app import run_listener
+
     ready = asyncio.Event()
     task = asyncio.create_task(run_listener(settings, stop=stop, ready=ready.set), name="listener")
     waiting = asyncio.create_task(ready.wait())
