@@ -98,19 +98,32 @@ def table(x: float, y: float, widths: Sequence[int], rows: Sequence[Sequence[str
 
 
 _LEFT = (
-    ("Who is covered", "Every employee who works at least twenty hours a week is covered from the first day of the month "
-     "after hiring. Spouses and children up to the age of twenty-six can be added within thirty days of a wedding, "
-     "a birth or an adoption."),
-    ("Deductibles", "A deductible is what you pay yourself before the plan pays. The deductible for knee surgery is 500 "
-     "dollars. For all other operations it is 750 dollars a year, and preventive care has no deductible at all."),
-)  # fmt: skip
+    (
+        "Who is covered",
+        "Every employee who works at least twenty hours a week is covered from the first day of the "
+        "month after hiring. Spouses and children up to the age of twenty-six can be added within thirty days of a "
+        "wedding, a birth or an adoption.",
+    ),
+    (
+        "Deductibles",
+        "A deductible is what you pay yourself before the plan pays. The deductible for knee surgery "
+        "is 500 dollars. For all other operations it is 750 dollars a year, and preventive care "
+        "has no deductible at all.",
+    ),
+)
 _RIGHT = (
-    ("Emergencies", "Go to the nearest hospital. An ambulance ride is covered in full, and a visit to the emergency room "
-     "costs a copay of 150 dollars, which is waived when you are admitted."),
-    ("Filing a claim", "Send the itemised bill within ninety days of treatment. Most claims are settled within ten working "
-     "days. An appeal against a decision must reach us in writing within sixty days."),
+    (
+        "Emergencies",
+        "Go to the nearest hospital. An ambulance ride is covered in full, and a visit to the emergency "
+        "room costs a copay of 150 dollars, which is waived when you are admitted.",
+    ),
+    (
+        "Filing a claim",
+        "Send the itemised bill within ninety days of treatment. Most claims are settled within ten "
+        "working days. An appeal against a decision must reach us in writing within sixty days.",
+    ),
     ("Abroad", "Urgent treatment abroad is covered for journeys of up to eight weeks."),
-)  # fmt: skip
+)
 _SCHEDULE = (
     ("Service", "Your copay", "Plan pays"),
     ("Visit to a doctor", "25 dollars", "100 %"),
@@ -144,7 +157,7 @@ def benefits_guide() -> bytes:
 
 def scanned_letter() -> bytes:
     """A PDF whose only page is a picture, as a scanner makes it: paper noise and dark strokes, and no text."""
-    noise = random.Random(7)
+    noise = random.Random(7)  # noqa: S311
     width, height = 300, 424
     rows = [bytearray(noise.choices(range(232, 256), k=width)) for _ in range(height)]
     for top in range(50, 330, 14):
@@ -257,16 +270,22 @@ def employee_handbook() -> bytes:
         [
             ("1", "Employee Handbook"),
             ("2", "Parental leave"),
-            ("", "Parents may take sixteen weeks of paid leave after a birth or an adoption. The leave can be split into "
-                 "two parts within the first year."),
+            (
+                "",
+                "Parents may take sixteen weeks of paid leave after a birth or an adoption. The leave can be split "
+                "into two parts within the first year.",
+            ),
             ("2", "Working from home"),
-            ("", "You may work from home up to three days a week. Ask your manager before the first time. The company "
-                 "pays 300 dollars once for a desk and a chair."),
+            (
+                "",
+                "You may work from home up to three days a week. Ask your manager before the first time. The company "
+                "pays 300 dollars once for a desk and a chair.",
+            ),
             ("2", "Vacation days by years of service"),
             ("", "Unused days can be carried over until the end of March."),
         ],
         [("Years of service", "Days a year"), ("up to 2", "25"), ("3 to 5", "27"), ("more than 5", "30")],
-    )  # fmt: skip
+    )
 
 
 TRAVEL_POLICY = """# Travel policy
