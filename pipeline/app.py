@@ -167,6 +167,7 @@ async def run_listener(settings: Settings, *, stop: asyncio.Event, ready: Callab
                 f"UPLOAD_PIPELINE_EMBEDDER and its model to the active one, or run "
                 f"`pipeline migrate --space {embedder.space.name}`."
             )
+        await asyncio.gather(parser.warm_up(), embedder.warm_up())
         processor = Processor(
             queries, storage, parser, embedder, space_id, settings.chunk_tokens, settings.chunk_overlap
         )

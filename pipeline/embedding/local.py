@@ -96,7 +96,7 @@ class LocalEmbedder:
         """Tokens of `text` as the model reads it, [CLS] and [SEP] included."""
         return len(self._load_tokenizer().encode(text).ids)
 
-    async def warm(self) -> None:
+    async def warm_up(self) -> None:
         """Load the files now, so that the first document does not wait for it."""
         await asyncio.get_running_loop().run_in_executor(self._pool, self._load_session)
 

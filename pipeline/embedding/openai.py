@@ -64,6 +64,9 @@ class OpenAIEmbedder:
             await self._fill(vectors, texts, start, end)
         return vectors
 
+    async def warm_up(self) -> None:
+        """Nothing to load."""
+
     async def close(self) -> None:
         await self._client.close()
 

@@ -109,6 +109,9 @@ class LlamaParseParser:
             waiter.set()
         return waiter is not None
 
+    async def warm_up(self) -> None:
+        """Nothing to start."""
+
     async def close(self) -> None:
         await self._client.close()
 

@@ -74,8 +74,8 @@ const wrong = await supabase.rpc('search', { query_text: 'knee', query_embedding
 assert.match(wrong.error.message, /384/)
 
 // retry, cancel, delete
-const broken = `${user.id}/broken.bin`
-ok(await bucket.upload(broken, Buffer.from([0, 1, 2, 3, 0, 255, 254, 7]), { contentType: 'application/octet-stream' }))
+const broken = `${user.id}/broken.pdf`
+ok(await bucket.upload(broken, Buffer.from('%PDF-1.7 and no more'), { contentType: 'application/pdf' }))
 const dead = await ended(broken)
 assert.equal(dead.state, 'dead')
 assert.ok(dead.error)

@@ -60,7 +60,7 @@ async def test_the_journey_in_python(user, listen):
 
     await user.upload(
         "handbook.md",
-        "# Benefits\n\nThe deductible for knee surgery is 500 dollars.\n\n# 休暇\n\n年次有給休暇は一年に二十日です。".encode(),
+        ("# Benefits\n\nThe deductible for knee surgery is 500 dollars.\n\n" "# 休暇\n\n年次有給休暇は一年に二十日です。").encode(),
     )
     assert (await outcome("handbook.md"))["state"] == "completed"
     await user.upload(
@@ -96,13 +96,13 @@ async def test_the_journey_in_python(user, listen):
     assert "500 dollars" in best["content"]
     assert best["matched_by"] in ("vector", "both")
 
-    await user.upload("broken.bin", bytes([0, 1, 2, 3, 0, 255, 254, 7]))
-    dead = await outcome("broken.bin")
+    await user.upload("broken.pdf", b"%PDF-1.7 and no more")
+    dead = await outcome("broken.pdf")
     assert dead["state"] == "dead"
     assert dead["error"]
     assert (await user.client.rpc("retry_job", {"job_id": dead["id"]}).execute()).data == "available"
     await user.client.storage.from_("documents").remove(
-        [f"{user.id}/handbook.md", f"{user.id}/book.md", f"{user.id}/broken.bin"]
+        [f"{user.id}/handbook.md", f"{user.id}/book.md", f"{user.id}/broken.pdf"]
     )
     assert await user.search("knee surgery") == []
     assert (await user.client.table("documents").select("id").execute()).data == []

@@ -152,7 +152,8 @@ class Database:
             [made_up_vector(s, space["dimensions"]) for s in mine],
         )
         row = await self.one(
-            "select pipeline.publish(%s, %s, %s, %s, 'text/plain', 1, '{}', 'test', %s::int[], %s::text[], %s::text[], %s)",
+            "select pipeline.publish(%s, %s, %s, %s, 'text/plain', 1, '{}', 'test', "
+            "%s::int[], %s::text[], %s::text[], %s)",
             job["id"],
             job["attempt"],
             space["id"],
