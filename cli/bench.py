@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import inspect
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any
@@ -28,14 +29,13 @@ RunsOption = Annotated[int, typer.Option("--runs", min=1, help="So many measured
 def _module(name: str) -> ModuleType:
     """bench/<name>.py of the checkout; it is not installed with the command."""
     file = FOLDER / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(f"bench_{name}", file) if file.exists() else None
-    if spec is None or spec.loader is None:
+    if not file.exists():
         raise SetupError(
             f"{file} is not there: `pipeline bench` measures from a checkout of the project, not from a wheel."
         )
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    if str(FOLDER.parent) not in sys.path:
+        sys.path.insert(0, str(FOLDER.parent))
+    return importlib.import_module(f"bench.{name}")
 
 
 def _measure(name: str, json: bool, **options: Any) -> None:

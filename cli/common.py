@@ -61,8 +61,11 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
 
 
 @contextlib.contextmanager
-def stop_on_signals() -> Iterator[asyncio.Event]:
-    """An event that Ctrl-C and SIGTERM set. A second Ctrl-C interrupts at once."""
+def stop_on_signals(*, forgive: bool = False) -> Iterator[asyncio.Event]:
+    """An event that Ctrl-C and SIGTERM set. A second Ctrl-C interrupts at once.
+
+    With `forgive`, what breaks after that is no failure: Ctrl-C reaches the children of the command as well.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     main = asyncio.current_task()
@@ -81,6 +84,10 @@ def stop_on_signals() -> Iterator[asyncio.Event]:
             continue
     try:
         yield stop
+    except Exception:
+        if forgive and stop.is_set():
+            raise KeyboardInterrupt from None
+        raise
     finally:
         for number in handled:
             loop.remove_signal_handler(number)

@@ -48,7 +48,7 @@ async def _demo(*, quiet: bool) -> dict[str, Any]:
     began = time.monotonic()
     tell = _silent if quiet else _aloud
     documents, questions = demo_documents(), demo_questions()
-    with stop_on_signals() as stop:
+    with stop_on_signals(forgive=True) as stop:
         tell("[dim]Starting a Supabase on this machine…[/]")
         async with local_project() as local, listener(local.settings(), stop):
             tell(f"[green]Ready[/] at {local.api_url} after {time.monotonic() - began:.1f} s, with a listener.\n")

@@ -70,7 +70,7 @@ async def _dev(
             Panel(table, title=f"Supabase on this machine, {work}", title_align="left", subtitle="Ctrl-C stops it")
         )
 
-    with stop_on_signals() as stop:
+    with stop_on_signals(forgive=True) as stop:
         if not json:
             err().print("[dim]Starting…[/]")
         async with local_project(folder, port=port) as local:
