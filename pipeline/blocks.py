@@ -151,7 +151,7 @@ def _joined(pages: Sequence[Page]) -> Iterator[_Block]:
 
 def _flows(before: _Block, after: _Block) -> bool:
     last, first = before.lines[-1].rstrip(), after.lines[0].lstrip()
-    return bool(last and first) and last[-1] not in '.!?:;؟۔।…。！？．"”’»' and not first[0].isdigit()
+    return bool(last and first) and last[-1] not in '.!?:;؟۔।…。！？．"”’»' and not first.isdigit()
 
 
 def _text_of(sentences: list[str]) -> str:

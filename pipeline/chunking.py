@@ -196,11 +196,9 @@ def _rank(units: Sequence[Unit], index: int) -> tuple[int, int]:
 
 
 def _anchors(ranks: list[tuple[int, int]], starts: list[int], reach: int) -> list[int]:
-    """The boundaries whose rank is the lowest of all that lie within `reach` tokens on either side.
-
-    The document's two ends are no boundaries, so that what stands near them decides alone.
-    """
+    """The boundaries whose rank is the lowest of all that lie within `reach` tokens on either side."""
     anchors: list[int] = []
+    margin = reach // 3  # from the ends, or a fragment remains there
     window: deque[int] = deque()  # of rising rank: its first is the lowest within reach
     ahead = 1
     for index in range(1, len(ranks)):
@@ -211,7 +209,7 @@ def _anchors(ranks: list[tuple[int, int]], starts: list[int], reach: int) -> lis
             ahead += 1
         while starts[index] - starts[window[0]] > reach:
             window.popleft()
-        if window[0] == index:
+        if window[0] == index and starts[index] >= margin and starts[-1] - starts[index] >= margin:
             anchors.append(index)
     return anchors
 

@@ -285,7 +285,7 @@ def prose(paragraphs: int, *, seed: int = 1) -> list[str]:
 
 
 def big_pdf(megabytes: int = 25, *, seed: int = 1) -> bytes:
-    """A PDF of just under that size with some 95 pages a megabyte: each with 400 words and a small picture.
+    """A PDF of just under that size with some 77 pages a megabyte: each with 400 words and a small picture.
 
     That is the density of an ordinary document; 25 MB turn into about ten thousand passages. The answer to the usual
     question stands on page 7.
@@ -294,8 +294,8 @@ def big_pdf(megabytes: int = 25, *, seed: int = 1) -> bytes:
     texts = prose(1200, seed=seed)
     limit = megabytes * 1024 * 1024 - 65_536
     pdf, size, number = demo.PdfWriter(), 0, 0
-    picture = pick.randbytes(5_600)
-    while size < limit - 12_000:
+    picture = pick.randbytes(8_400)
+    while size < limit - 16_000:
         number += 1
         lines: list[str] = []
         if number == 7:
@@ -304,12 +304,12 @@ def big_pdf(megabytes: int = 25, *, seed: int = 1) -> bytes:
             start = pick.randrange(100_000)
             lines += textwrap.wrap(f"Clause {start}. {pick.choice(texts)}", 88, break_on_hyphens=False)
         image = pdf.stream(
-            b"/Type/XObject/Subtype/Image/Width 70/Height 80/ColorSpace/DeviceGray/BitsPerComponent 8",
+            b"/Type/XObject/Subtype/Image/Width 105/Height 80/ColorSpace/DeviceGray/BitsPerComponent 8",
             number.to_bytes(4, "big") + picture[4:],
             compress=False,
         )
         drawn = [demo.text_at(50, 790 - 16 * row, line, size=11) for row, line in enumerate(lines[:40])]
         drawn.append("q 70 0 0 80 480 40 cm /Seal Do Q")
         pdf.page(drawn, resources=b"/XObject<</Seal %d 0 R>>" % image, compress=False)
-        size += 5_600 + sum(map(len, drawn)) + 500
+        size += 8_400 + sum(map(len, drawn)) + 500
     return pdf.finish()

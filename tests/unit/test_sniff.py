@@ -1,0 +1,79 @@
+"""What a file is comes from its bytes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import Permanent
+from pipeline.parsing.sniff import sniff
+from tests import documents
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "extension"),
+    [
+        (documents.pdf_two_columns_with_table, "a.pdf", ".pdf"),
+        (documents.pdf_two_columns_with_table, "wrongly-named.txt", ".pdf"),
+        (documents.docx, "a.docx", ".docx"),
+        (documents.docx, "a.pdf", ".docx"),
+        (documents.pptx, "a", ".pptx"),
+        (documents.xlsx, "a.zip", ".xlsx"),
+        (documents.odt, "a.docx", ".odt"),
+        (documents.rtf, "a.txt", ".rtf"),
+        (documents.html, "a.html", ".html"),
+        (documents.html, "a", ".html"),
+        (documents.markdown, "a.MD", ".md"),
+        (documents.markdown, "a.txt", ".txt"),
+        (documents.csv, "a.csv", ".csv"),
+        (documents.utf16_text, "a.txt", ".txt"),
+        (documents.text_with_nul, "a.txt", ".txt"),
+        (documents.japanese, "a.md", ".md"),
+        (documents.encrypted_pdf, "a.pdf", ".pdf"),
+        (documents.zip_bomb_docx, "a.docx", ".docx"),
+    ],
+)
+def test_the_bytes_say_what_a_file_is(tmp_path: Path, make, name: str, extension: str):
+    file = tmp_path / "file"
+    file.write_bytes(make())
+    media_type, found = sniff(file, f"owner/folder/{name}")
+    assert found == extension
+    assert "/" in media_type
+
+
+@pytest.mark.parametrize(
+    ("content", "name"),
+    [
+        (b"The reader accepts %PDF-1.7 files. " * 3, "about-pdf.txt"),
+        ("Größe".encode("utf-16-le") + "und vieles mehr ".encode("utf-16-le") * 9, "a.txt"),
+        ("日本語の文章です。".encode("shift_jis") * 5, "a.txt"),
+        (b"short", "a"),
+        (b"\xef\xbb\xbfwith a mark", "a.txt"),
+    ],
+)
+def test_text_is_text_in_any_encoding(tmp_path: Path, content: bytes, name: str):
+    file = tmp_path / "file"
+    file.write_bytes(content)
+    assert sniff(file, name) == ("text/plain", ".txt")
+
+
+@pytest.mark.parametrize(
+    ("content", "word"),
+    [
+        (b"", "empty"),
+        (b" \n\t ", "empty"),
+        (bytes(range(256)) * 20, "recognised"),
+        (b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + bytes(200), "picture"),
+        (b"PK\x03\x04" + bytes(100), "damaged"),
+        (b"PK\x05\x06" + bytes(18), "no readable text"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600) + "EncryptedPackage".encode("utf-16-le"), "password"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_in_the_owners_words(tmp_path: Path, content: bytes, word: str):
+    file = tmp_path / "file"
+    file.write_bytes(content)
+    with pytest.raises(Permanent, match=word) as refused:
+        sniff(file, "owner/file.pdf")
+    assert refused.value.message.endswith(".")
+    assert str(tmp_path) not in refused.value.message
