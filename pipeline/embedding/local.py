@@ -22,8 +22,11 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime as ort
 from tokenizers import Tokenizer
+
+# Read when the library is loaded: without it the official builds send usage events to their maker.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+import onnxruntime as ort
 
 from pipeline.embedding import Vectors
 from pipeline.embedding.vectors import check_texts, unit_vectors
