@@ -90,7 +90,9 @@ class Queries:
 
     async def report(self, job: Job, stage: Stage, progress: float) -> None:
         """Raises LeaseLost."""
-        rows = await self._rows("select pipeline.report(%s, %s, %s, %s::real)", job.id, job.attempt, stage.value, progress)
+        rows = await self._rows(
+            "select pipeline.report(%s, %s, %s, %s::real)", job.id, job.attempt, stage.value, progress
+        )
         if not rows[0][0]:
             raise LeaseLost
 

@@ -60,7 +60,10 @@ async def test_the_journey_in_python(user, listen):
 
     await user.upload(
         "handbook.md",
-        ("# Benefits\n\nThe deductible for knee surgery is 500 dollars.\n\n" "# 休暇\n\n年次有給休暇は一年に二十日です。").encode(),
+        (
+            "# Benefits\n\nThe deductible for knee surgery is 500 dollars.\n\n"
+            "# 休暇\n\n年次有給休暇は一年に二十日です。"
+        ).encode(),
     )
     assert (await outcome("handbook.md"))["state"] == "completed"
     await user.upload(
