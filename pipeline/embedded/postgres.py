@@ -91,7 +91,7 @@ class PostgresServer:
 
     @classmethod
     async def start(cls, data_dir: Path, *, port: int | None = None) -> PostgresServer:
-        """Start the server of `data_dir`, making the cluster and the platform's roles and schemas when they are missing.
+        """Start the server of `data_dir`, making cluster, roles and schemas when they are missing.
 
         Raises SetupError with the remedy when the directory belongs to another release, is being served already, or
         cannot be reached by the user that the server runs as.
@@ -129,7 +129,7 @@ class PostgresServer:
             command += [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
             with (data_dir / "postgres.log").open("wb") as log:
                 # in this thread, not in a worker thread: its end would be taken for ours
-                process = subprocess.Popen[bytes](  # noqa: S603, ASYNC220
+                process = subprocess.Popen[bytes](
                     command,
                     stdin=subprocess.DEVNULL,
                     stdout=log,
