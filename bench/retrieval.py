@@ -1,0 +1,223 @@
+"""How well search ranks, on judged questions, and how long it takes for one owner among many.
+
+The questions and passages are in `bench/data`, in English and Japanese: a handbook, insurance terms and a runbook that
+were written for this, with questions in other words than the answers'. `id:2` is the answer, `id:1` helps. Each passage
+is published through the database's own functions and asked for through `public.search`, as its owner. Beside it stand a
+BM25 library on the same tokens, the vectors alone, and the fusion of both ranks that most samples use.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psycopg
+from rank_bm25 import BM25Okapi
+
+from bench import common, search_timing
+from pipeline import migrate
+from pipeline.embedded.postgres import PostgresServer
+from pipeline.embedding.local import LocalEmbedder
+
+DATA = Path(__file__).parent / "data"
+AT = 10
+_TOKENS = "select array(select t.lexeme from pipeline.tokens(%s, %s) t order by t.position)"
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Passages as (id, heading, content), and questions with their answers' grades by id."""
+
+    passages: list[tuple[str, str, str]]
+    questions: list[tuple[str, dict[str, int]]]
+
+    @classmethod
+    def read(cls, language: str) -> Judged:
+        passages, questions = [], []
+        for line in (DATA / f"{language}.passages.txt").read_text(encoding="utf-8").splitlines():
+            name, heading, content = line.split(" | ")
+            passages.append((name, heading, content))
+        for line in (DATA / f"{language}.questions.txt").read_text(encoding="utf-8").splitlines():
+            grades, question = line.split(" | ")
+            pairs = (pair.split(":") for pair in grades.split())
+            questions.append((question, {name: int(grade) for name, grade in pairs}))
+        return cls(passages, questions)
+
+    @property
+    def texts(self) -> list[str]:
+        """What is indexed and embedded of each passage."""
+        return [f"{heading}\n{content}" for _, heading, content in self.passages]
+
+
+@asynccontextmanager
+async def database(space: str) -> AsyncIterator[PostgresServer]:
+    """A migrated Postgres that is removed at the end."""
+    with common.folder() as folder:
+        server = await PostgresServer.start(folder / "data")
+        try:
+            await migrate.apply(server.url("postgres"), activate_space=space)
+            yield server
+        finally:
+            await server.stop()
+
+
+async def measure(own: int = 0, others: int = 0) -> dict[str, Any]:
+    """nDCG@10 and recall@10 of each recipe; if asked for, milliseconds for `own` passages of one owner among `others`."""
+    embedder = LocalEmbedder()
+    figures: dict[str, Any] = {}
+    try:
+        async with database(embedder.space.name) as server:
+            for language in ("en", "ja"):
+                figures[language] = await _ranking(server, embedder, Judged.read(language))
+            if own:
+                figures["timing"] = await timing(server, own, others)
+    finally:
+        await embedder.close()
+    return figures
+
+
+async def _ranking(server: PostgresServer, embedder: LocalEmbedder, judged: Judged) -> dict[str, Any]:
+    stored = await embedder.embed(judged.texts)
+    asked = await embedder.embed([question for question, _ in judged.questions])
+    names = {content: name for name, _, content in judged.passages}
+    async with await psycopg.AsyncConnection.connect(server.url("postgres"), autocommit=True) as connection:
+        owner = await _publish(connection, judged, stored)
+        library = BM25Okapi([await _tokens(connection, text) for text in judged.texts])
+        questions = [await _tokens(connection, question, question=True) for question, _ in judged.questions]
+    by_library = [_top(library.get_scores(tokens), judged, above=0) for tokens in questions]
+    by_vector = [_top(stored @ vector, judged) for vector in asked]
+    by_keyword, hybrid = [], []
+    async with await psycopg.AsyncConnection.connect(server.url("authenticator"), autocommit=True) as connection:
+        await sign_in(connection, owner)
+        for (question, _), vector in zip(judged.questions, asked, strict=True):
+            for hits, given in ((by_keyword, None), (hybrid, json.dumps(vector.tolist()))):
+                rows = await (await connection.execute(
+                    "select content from public.search(%s, %s::extensions.vector, match_count => 50)", (question, given)
+                )).fetchall()  # fmt: skip
+                hits.append([names[content] for (content,) in rows])
+    fused = [_fuse(one, other) for one, other in zip(by_keyword, by_vector, strict=True)]
+    recipes = {
+        "keyword": by_keyword,
+        "bm25_library": by_library,
+        "vector": by_vector,
+        "hybrid": hybrid,
+        "ranks_fused": fused,
+    }
+    return {
+        "passages": len(judged.passages),
+        "questions": len(judged.questions),
+        **{
+            recipe: {
+                f"ndcg_at_{AT}": _mean(ndcg(h, grades) for h, (_, grades) in zip(hits, judged.questions, strict=True)),
+                f"recall_at_{AT}": _mean(
+                    len(grades.keys() & set(h[:AT])) / len(grades)
+                    for h, (_, grades) in zip(hits, judged.questions, strict=True)
+                ),
+            }
+            for recipe, hits in recipes.items()
+        },
+    }
+
+
+async def _publish(connection: psycopg.AsyncConnection, judged: Judged, vectors: np.ndarray) -> uuid.UUID:
+    """One document of a new user, through what Storage and a listener call."""
+    owner = uuid.uuid4()
+    await connection.execute(
+        "insert into auth.users (id, aud, role, email) values (%s, 'authenticated', 'authenticated', %s)",
+        (owner, f"{owner}@example.org"),
+    )
+    async with connection.transaction():
+        await connection.execute("set local role service_role")
+        await connection.execute(
+            "insert into storage.objects (bucket_id, name, owner_id, version, metadata) "
+            "values ('documents', %s, %s, '1', %s)",
+            (f"{owner}/handbook.md", str(owner), '{"size": 1, "mimetype": "text/markdown", "eTag": "\\"0\\""}'),
+        )
+    job, attempt = await _row(connection, "select id, attempt from pipeline.claim('bench', 1, interval '5 minutes', 1)")
+    (space,) = await _row(connection, "select id from pipeline.spaces where active")
+    inputs = [hashlib.sha256(text.encode()).digest() for text in judged.texts]
+    await connection.execute("select * from pipeline.begin_embeddings(%s, %s, %s, %s)", (job, attempt, space, inputs))
+    await connection.execute(
+        "select pipeline.store_embeddings(%s, %s, %s, %s, %s::text[]::extensions.halfvec[])",
+        (job, attempt, space, inputs, [json.dumps(vector.tolist()) for vector in vectors]),
+    )
+    await connection.execute(
+        "select pipeline.publish(%s, %s, %s, %s, 'text/markdown', 1, '{}', 'bench', "
+        "%s::int[], %s::text[], %s::text[], %s)",
+        (
+            job, attempt, space, hashlib.sha256(str(owner).encode()).digest(), [1] * len(inputs),
+            [heading for _, heading, _ in judged.passages], [content for _, _, content in judged.passages], inputs,
+        ),
+    )  # fmt: skip
+    return owner
+
+
+async def _row(connection: psycopg.AsyncConnection, query: str) -> tuple[Any, ...]:
+    row = await (await connection.execute(query.encode())).fetchone()
+    assert row is not None
+    return row
+
+
+async def _tokens(connection: psycopg.AsyncConnection, text: str, *, question: bool = False) -> list[str]:
+    row = await (await connection.execute(_TOKENS, (text, question))).fetchone()
+    assert row is not None
+    return list(dict.fromkeys(row[0])) if question else row[0]
+
+
+async def sign_in(connection: psycopg.AsyncConnection, owner: uuid.UUID) -> None:
+    """Become that user, as the Data API does; `connection` is authenticator's."""
+    await connection.execute("set role authenticated")
+    await connection.execute(
+        "select set_config('request.jwt.claims', %s, false)",
+        (json.dumps({"role": "authenticated", "sub": str(owner)}),),
+    )
+
+
+def _top(scores: np.ndarray, judged: Judged, *, above: float = -math.inf) -> list[str]:
+    order = np.argsort(-scores, kind="stable")[:50]
+    return [judged.passages[i][0] for i in order if scores[i] > above]
+
+
+def _fuse(one: Sequence[str], other: Sequence[str], k: int = 50) -> list[str]:
+    """Reciprocal rank fusion."""
+    scores: dict[str, float] = {}
+    for hits in (one, other):
+        for rank, name in enumerate(hits, 1):
+            scores[name] = scores.get(name, 0) + 1 / (k + rank)
+    return sorted(scores, key=lambda name: -scores[name])
+
+
+def ndcg(hits: Sequence[str], grades: dict[str, int]) -> float:
+    """nDCG@10 with the grades as gains."""
+    gained = sum(grades.get(name, 0) / math.log2(rank + 1) for rank, name in enumerate(hits[:AT], 1))
+    best = sum(grade / math.log2(rank + 1) for rank, grade in enumerate(sorted(grades.values(), reverse=True)[:AT], 1))
+    return gained / best
+
+
+def _mean(values: Any) -> float:
+    return round(float(np.mean(list(values))), 3)
+
+
+async def timing(
+    server: PostgresServer, own: int, others: int, *, owners: int = 10, questions: int = 100
+) -> dict[str, Any]:
+    """p50 and p95 in ms, keyword and hybrid, with made-up text and vectors in the active space."""
+    async with await psycopg.AsyncConnection.connect(server.url("postgres"), autocommit=True) as connection:
+        space, dimensions = await _row(connection, "select id, dimensions from pipeline.spaces where active")
+        corpus = await search_timing.load(
+            connection, own=own, others=others, owners=owners, space=space, dimensions=dimensions, questions=questions,
+            say=lambda _: None,
+        )  # fmt: skip
+    figures: dict[str, Any] = {"own_passages": own, "others": others}
+    for name, hybrid in (("keyword", False), ("hybrid", True)):
+        async with await psycopg.AsyncConnection.connect(server.url("authenticator"), autocommit=True) as connection:
+            figures[name] = await search_timing.ask(connection, corpus, hybrid=hybrid)
+    return figures
