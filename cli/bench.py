@@ -35,7 +35,10 @@ def _module(name: str) -> ModuleType:
         )
     if str(FOLDER.parent) not in sys.path:
         sys.path.insert(0, str(FOLDER.parent))
-    return importlib.import_module(f"bench.{name}")
+    try:
+        return importlib.import_module(f"bench.{name}")
+    except ModuleNotFoundError as error:
+        raise SetupError(f"Measuring needs {error.name}: pip install -e '.[dev]'") from None
 
 
 def _measure(name: str, json: bool, **options: Any) -> None:
@@ -77,12 +80,16 @@ def gateway(
 
 
 @app.command("retrieval")
-def retrieval(json: JsonOption = False) -> None:
-    """How well search ranks judged questions (nDCG@10), by recipe.
+def retrieval(
+    own: Annotated[int, typer.Option(min=0, help="Time searches of an owner of so many passages too.")] = 0,
+    others: Annotated[int, typer.Option(min=0, help="So many passages of other owners beside them.")] = 0,
+    json: JsonOption = False,
+) -> None:
+    """How well search ranks judged questions (nDCG@10), by recipe; with --own also how long it takes.
 
-    Example: `pipeline bench retrieval`
+    Example: `pipeline bench retrieval --own 2000 --others 20000`
     """
-    _measure("retrieval", json)
+    _measure("retrieval", json, own=own, others=others)
 
 
 @app.command("queue")

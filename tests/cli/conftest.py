@@ -15,6 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner, Result
+
+from cli.main import app
 
 ROOT = Path(__file__).resolve().parents[2]
 PIPELINE = [sys.executable, "-m", "cli.main"]
@@ -104,17 +107,19 @@ class Person:
     environment: dict[str, str]
     home: Path
 
-    def run(self, *arguments: str, stdin: str = "", expect: int = 0) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [*PIPELINE, *arguments],
-            env=self.environment,
-            cwd=self.home,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        assert done.returncode == expect, f"{arguments} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
+    def run(self, *arguments: str, stdin: str = "", expect: int = 0) -> Result:
+        """Run a command in this process, which spares each the time that Python takes to start."""
+        before, folder = dict(os.environ), Path.cwd()
+        os.environ.clear()
+        os.environ.update(self.environment)
+        os.chdir(self.home)
+        try:
+            done = CliRunner().invoke(app, list(arguments), input=stdin)
+        finally:
+            os.chdir(folder)
+            os.environ.clear()
+            os.environ.update(before)
+        assert done.exit_code == expect, f"{arguments} ended with {done.exit_code}\n{done.stdout}\n{done.stderr}"
         assert "Traceback" not in done.stderr
         return done
 
