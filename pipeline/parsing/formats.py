@@ -84,6 +84,22 @@ def _pdf(data: bytes, options: Options, text: _Text) -> None:
     # In a file that has rubbish before its header all offsets count from the header.
     start = data.find(b"%PDF-", 0, 1024)
     data = data[start:] if start > 0 else data
+    try:
+        blank = _pdf_pages(data, options, text)
+        if not text.words:
+            # Pages that are all alike look like nothing but running headers; then these are the text.
+            blank = _pdf_pages(data, options, text, keep_headers_footers=True)
+        pictures = _pictures(data, blank) if blank else []
+    except (RuntimeError, ValueError) as error:
+        raise _pdf_problem(error) from None
+    if not text.words and pictures:
+        raise Permanent(NEEDS_OCR if not options.ocr else "No text could be recognised in this scan.")
+    for number in pictures:
+        text.output.failed_page(number, "The page is a picture without text; reading it needs OCR.")
+
+
+def _pdf_pages(data: bytes, options: Options, text: _Text, *, keep_headers_footers: bool = False) -> list[int]:
+    """Send the pages that have text, and return the numbers of the others."""
     parser = LiteParse(
         output_format="markdown",
         image_mode="off",
@@ -91,34 +107,26 @@ def _pdf(data: bytes, options: Options, text: _Text) -> None:
         continue_on_page_error=True,
         max_pages=options.max_pages,
         num_workers=1,
+        keep_headers_footers=keep_headers_footers,
         ocr_enabled=options.ocr,
         ocr_language=options.ocr_language if options.ocr else None,
         tessdata_path=options.tessdata_path if options.ocr else None,
         ocr_failure_fatal=False,
     )
     blank: list[int] = []
-    try:
-        session = parser.open_batch_session_bytes(data, PDF_BATCH)
-        total = session.total_pages
-        if total > options.max_pages:
-            raise Permanent(f"The file has {total} pages; {options.max_pages} are allowed here. Upload it in parts.")
-        while (batch := session.next_batch()) is not None:
-            for page in batch.result.pages:
-                markdown = page.markdown or ""
-                if _EMPTY_FENCE.fullmatch(markdown) or not text.page(page.page_num, markdown):
-                    blank.append(page.page_num)
-            for fault in batch.result.page_errors or ():
-                text.output.failed_page(_page_of(fault), "The page is damaged.")
-            text.output.progress(batch.end_page / max(total, 1))
-        if not blank:
-            return
-        pictures = _pictures(data, blank)
-    except (RuntimeError, ValueError) as error:
-        raise _pdf_problem(error) from None
-    if not text.words and pictures:
-        raise Permanent(NEEDS_OCR if not options.ocr else "No text could be recognised in this scan.")
-    for number in pictures:
-        text.output.failed_page(number, "The page is a picture without text; reading it needs OCR.")
+    session = parser.open_batch_session_bytes(data, PDF_BATCH)
+    total = session.total_pages
+    if total > options.max_pages:
+        raise Permanent(f"The file has {total} pages; {options.max_pages} are allowed here. Upload it in parts.")
+    while (batch := session.next_batch()) is not None:
+        for page in batch.result.pages:
+            markdown = page.markdown or ""
+            if _EMPTY_FENCE.fullmatch(markdown) or not text.page(page.page_num, markdown):
+                blank.append(page.page_num)
+        for fault in batch.result.page_errors or ():
+            text.output.failed_page(_page_of(fault), "The page is damaged.")
+        text.output.progress(batch.end_page / max(total, 1))
+    return blank
 
 
 def _page_of(fault: object) -> int:
