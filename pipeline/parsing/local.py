@@ -57,10 +57,13 @@ class LocalParser:
         Raises Permanent for a file that can never be read, and Transient when the child crashed, was killed by a
         limit or ran out of time. Whatever ends this call, a cancellation too, ends the child and what it started.
         """
+        clock = asyncio.timeout(self._settings.parse_timeout_seconds)
         try:
-            async with asyncio.timeout(self._settings.parse_timeout_seconds):
+            async with clock:
                 return await self._parse(file, progress)
         except TimeoutError:
+            if not clock.expired():  # the caller's own, out of `progress`
+                raise
             raise Transient(TOO_SLOW, detail=f"no end after {self._settings.parse_timeout_seconds:g} s") from None
 
     async def close(self) -> None:
@@ -174,7 +177,7 @@ class _ForkServer:
         ours, theirs = socket.socketpair()
         with theirs:
             # Not in a thread: on Linux the process is told to end with the thread that started it.
-            process = subprocess.Popen(  # noqa: ASYNC220, S603
+            process = subprocess.Popen(  # noqa: S603
                 _command(*readable),
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
