@@ -73,11 +73,8 @@ def sniff(path: Path, name: str) -> tuple[str, str]:
     if b"%PDF-" in sample[:1024]:  # readers accept a little rubbish before the header, and so do we
         return PDF
     if (kind := filetype.guess(sample)) is not None:
-        family = kind.mime.partition("/")[0]
-        what = {"image": "a picture", "audio": "a sound recording", "video": "a video"}.get(
-            family, "a file of the type"
-        )
-        raise Permanent(f"This is {what} (.{kind.extension}), which holds no readable text. {_SUPPORTED}.")
+        what = _FAMILIES.get(kind.mime.partition("/")[0], "a file of a kind")
+        raise Permanent(f"This is {what} (.{kind.extension}) that holds no readable text. {_SUPPORTED}.")
     raise Permanent(f"The kind of this file could not be recognised. {_SUPPORTED}.")
 
 
