@@ -70,7 +70,7 @@ async def database(space: str) -> AsyncIterator[PostgresServer]:
 
 
 async def measure(own: int = 0, others: int = 0) -> dict[str, Any]:
-    """nDCG@10 and recall@10 of each recipe; if asked for, milliseconds for `own` passages of one owner among `others`."""
+    """nDCG@10 and recall@10 of each recipe; if asked for, milliseconds for `own` passages among `others`."""
     embedder = LocalEmbedder()
     figures: dict[str, Any] = {}
     try:

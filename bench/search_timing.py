@@ -1,0 +1,184 @@
+"""How long a search takes for one owner among many: made-up text and vectors, loaded straight into the tables.
+
+Words follow a Zipf-Mandelbrot law, so that a question has rare and common ones; vectors lie around centres, as those of
+real text do. Every other owner's text is as large as the searching owner's or a fixed part of the rest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import psycopg
+
+VOCABULARY = 30_000
+WORDS_A_PASSAGE = 110
+PASSAGES_A_DOCUMENT = 20
+SYLLABLES = [c + v for c in "bdfgklmnprtvz" for v in ("a", "e", "i", "o", "u")]
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """What was loaded: the owner who searches, and questions with their vectors."""
+
+    owner: uuid.UUID
+    questions: list[tuple[str, list[float]]]
+
+
+def word(rank: int) -> str:
+    """A pronounceable word that no stemmer shortens."""
+    n, parts = rank + len(SYLLABLES) ** 2, []
+    while n:
+        n, digit = divmod(n, len(SYLLABLES))
+        parts.append(SYLLABLES[digit])
+    return "".join(parts) + "k"
+
+
+class Generator:
+    def __init__(self, dimensions: int, seed: int = 7) -> None:
+        self.random = np.random.default_rng(seed)
+        self.words = [word(rank) for rank in range(VOCABULARY)]
+        self.dimensions = dimensions
+        self.centres = self.random.normal(size=(500, dimensions)).astype(np.float32)
+        self.axes = self.random.normal(size=(48, dimensions)).astype(np.float32)
+
+    def text(self, length: int = WORDS_A_PASSAGE) -> str:
+        ranks = 10 * ((VOCABULARY + 10) / 10) ** self.random.random(length) - 10
+        return " ".join(self.words[min(int(r), VOCABULARY - 1)] for r in ranks)
+
+    def vectors(self, count: int) -> np.ndarray:
+        raw = self.centres[self.random.integers(0, len(self.centres), count)]
+        raw = raw + self.random.normal(size=(count, len(self.axes))).astype(np.float32) @ self.axes * 0.12
+        return raw / np.linalg.norm(raw, axis=1, keepdims=True)
+
+
+def _field(data: bytes) -> bytes:
+    return struct.pack(">i", len(data)) + data
+
+
+def _embedding_rows(
+    owner: bytes, space: int, document: bytes, shas: list[bytes], vectors: np.ndarray
+) -> Iterator[bytes]:
+    head = struct.pack(">hh", vectors.shape[1], 0)
+    for sha, vector in zip(shas, vectors.astype(">f2"), strict=True):
+        yield (
+            struct.pack(">h", 5)
+            + _field(owner)
+            + _field(struct.pack(">h", space))
+            + _field(sha)
+            + _field(head + vector.tobytes())
+            + _field(document)
+        )
+
+
+async def load(
+    connection: psycopg.AsyncConnection,
+    *,
+    own: int,
+    others: int,
+    owners: int,
+    space: int,
+    dimensions: int,
+    questions: int,
+    say: Any = print,
+) -> Corpus:
+    """Load `own` passages of one owner and `others` of `owners` more; `connection` is postgres's, autocommit."""
+    made = Generator(dimensions)
+    index = f"pipeline.embeddings_space_{space}"
+    [definition] = await (await connection.execute("select pg_get_indexdef(%s::regclass)", (index,))).fetchone()  # type: ignore[misc]
+    await connection.execute(f"drop index {index}".encode())
+    await connection.execute("drop index pipeline.chunks_by_lexeme")
+    await connection.execute("create temp table texts (n int, content text)")
+    await connection.execute("create temp table base (n int primary key, content text, lexemes text)")
+    start = time.perf_counter()
+    async with connection.cursor().copy("copy texts from stdin") as copy:
+        for n in range(own):
+            await copy.write_row((n, made.text()))
+    owner = uuid.uuid4()
+    population = [(owner, own)] + [(uuid.uuid4(), others // owners) for _ in range(owners)]
+    none = uuid.UUID(int=0)
+    await connection.execute(
+        "insert into base select n, content, pipeline.lexemes(%s, null, content)::text from texts where n < 20000",
+        (none,),
+    )
+    for person, size in population:
+        await connection.execute(
+            """insert into pipeline.documents (id, owner_id, object_id, object_version, bucket_id, name, published_version,
+                 published_name, published_at, published_job_id, content_sha256, chunk_count)
+               select gen_random_uuid(), %s, gen_random_uuid(), 'v', 'documents', %s || '/f' || i, 'v', 'f', now(), i,
+                      sha256(i::text::bytea), %s
+                 from generate_series(0, %s - 1) i""",
+            (person, str(person), PASSAGES_A_DOCUMENT, size // PASSAGES_A_DOCUMENT),
+        )
+        source = (
+            "select t.n, t.content, pipeline.lexemes(%(person)s, null, t.content) as lexemes from texts t"
+            if person == owner
+            else "select i as n, b.content, replace(b.lexemes, pipeline.owner_token(%(none)s), "
+            "pipeline.owner_token(%(person)s))::tsvector as lexemes "
+            "from generate_series(0, %(size)s - 1) i join base b on b.n = i %% (select count(*) from base)"
+        )
+        await connection.execute(
+            f"""insert into pipeline.chunks (document_id, job_id, owner_id, ordinal, page, content, input_sha256, lexemes)
+                select d.id, d.published_job_id, d.owner_id, t.n %% {PASSAGES_A_DOCUMENT}, 1, t.content,
+                       sha256(t.n::text::bytea), t.lexemes
+                  from ({source}) t join pipeline.documents d
+                    on d.owner_id = %(person)s and d.published_job_id = t.n / {PASSAGES_A_DOCUMENT}""".encode(),
+            {"person": person, "none": none, "size": size},
+        )
+    say(f"text loaded in {time.perf_counter() - start:.0f} s")
+
+    start = time.perf_counter()
+    asked: list[list[float]] = made.vectors(questions).tolist()
+    async with connection.cursor().copy(
+        "copy pipeline.embeddings (owner_id, space_id, input_sha256, embedding, document_id) from stdin (format binary)"
+    ) as copy:
+        await copy.write(b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0))
+        # A thousand at a time from each owner in turn, so that owners' rows lie mixed, as they do in a living project.
+        for first in range(0, max(size for _, size in population), 1000):
+            for person, size in population:
+                count = min(1000, size - first)
+                if count > 0:
+                    shas = [hashlib.sha256(str(n).encode()).digest() for n in range(first, first + count)]
+                    await copy.write(
+                        b"".join(_embedding_rows(person.bytes, space, none.bytes, shas, made.vectors(count)))
+                    )
+        await copy.write(struct.pack(">h", -1))
+    say(f"vectors loaded in {time.perf_counter() - start:.0f} s")
+    start = time.perf_counter()
+    await connection.execute("set maintenance_work_mem = '3GB'")
+    await connection.execute(
+        "create index chunks_by_lexeme on pipeline.chunks using gin (lexemes) with (fastupdate = off)"
+    )
+    say(f"text index built in {time.perf_counter() - start:.0f} s")
+    start = time.perf_counter()
+    await connection.execute(definition.encode())
+    say(f"vector index built in {time.perf_counter() - start:.0f} s")
+    await connection.execute("vacuum analyze pipeline.chunks, pipeline.documents, pipeline.embeddings")
+    return Corpus(owner, [(made.text(6), vector) for vector in asked])
+
+
+async def ask(connection: psycopg.AsyncConnection, corpus: Corpus, *, hybrid: bool, warm: int = 20) -> dict[str, float]:
+    """p50 and p95 in ms of public.search as the owner; `connection` is authenticator's."""
+    await connection.execute("set role authenticated")
+    await connection.execute(
+        "select set_config('request.jwt.claims', %s, false)",
+        (json.dumps({"role": "authenticated", "sub": str(corpus.owner)}),),
+    )
+    took = []
+    for text, vector in corpus.questions[:warm] + corpus.questions:
+        start = time.perf_counter()
+        cursor = await connection.execute(
+            "select * from public.search(query_text => %s, query_embedding => %s::extensions.vector)",
+            (text, json.dumps(vector) if hybrid else None),
+        )
+        await cursor.fetchall()
+        took.append((time.perf_counter() - start) * 1000)
+    took = took[warm:]
+    return {"p50_ms": float(np.percentile(took, 50)), "p95_ms": float(np.percentile(took, 95))}
