@@ -16,7 +16,7 @@ _SECTIONS = {
     "embedder": "Embedding",
     "chunk_tokens": "Passages",
     "concurrency": "The listener",
-    "http_host": "Its HTTP port and its log",
+    "log_level": "Its log",
 }
 _REQUIRED = ("supabase_url", "supabase_anon_key", "supabase_service_role_key", "database_url", "migration_database_url")
 

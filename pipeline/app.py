@@ -190,6 +190,7 @@ async def run_listener(settings: Settings, *, stop: asyncio.Event, ready: Callab
             for name, coroutine in (
                 ("wake-ups", worker.follow(wake_ups(url))),
                 ("leases", worker.keep_leases()),
+                ("tidy", worker.keep_tidy()),
                 ("seen", seen()),
             )
         ]

@@ -9,6 +9,7 @@ import psycopg
 
 from pipeline import app, migrate
 from pipeline.errors import SetupError
+from pipeline.parsing.local import network_isolation
 from pipeline.queries import SCHEMA_VERSION, open_pool
 from pipeline.settings import Settings
 
@@ -35,6 +36,8 @@ async def check(settings: Settings) -> list[Finding]:
         findings.append(_from(error, "database"))
     findings.append(await _storage(settings))
     findings += await _space(settings)
+    if settings.parser == "local":
+        findings.append(_isolation())
     migration_url = settings.migration_database_url.get_secret_value()
     if migration_url:
         try:
@@ -55,6 +58,17 @@ async def check(settings: Settings) -> list[Finding]:
 def _from(error: SetupError, name: str) -> Finding:
     detail, _, remedy = str(error).partition(". ")
     return Finding(name, False, detail, remedy)
+
+
+def _isolation() -> Finding:
+    if network_isolation():
+        return Finding("parser isolation", True, "files are parsed without a network")
+    return Finding(
+        "parser isolation",
+        None,
+        "this kernel gives the parser's process no network namespace of its own",
+        "Allow user namespaces, or keep the listener's machine from reaching what it should not.",
+    )
 
 
 async def _schema(url: str) -> list[Finding]:

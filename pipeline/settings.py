@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Literal
 
+from dotenv import dotenv_values
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -70,8 +71,6 @@ class Settings(BaseSettings):
     max_pages: int = Field(5000, gt=0, description="a longer document is refused")
     max_text_bytes: int = Field(50_000_000, gt=0, description="text that one file may turn into")
 
-    http_host: str = Field("127.0.0.1", description="where the HTTP port listens")
-    http_port: int | None = Field(None, description="the listener's port for health and webhooks; unset means none")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="the least that is logged")
 
 
@@ -87,7 +86,7 @@ def load(**overrides: object) -> Settings:
     """
     known = known_variables()
     problems = []
-    for name in sorted(os.environ):
+    for name in sorted({*os.environ, *(key for key in dotenv_values(".env") if key)}):
         if name.upper().startswith(PREFIX) and name.upper() not in known:
             near = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.5)
             problems.append(f"{name} is no setting" + (f"; did you mean {near[0]}?" if near else ""))

@@ -34,6 +34,7 @@ class Worker:
         self._running: dict[asyncio.Task[None], Job] = {}
         self._wake = asyncio.Event()
         self._beat = asyncio.Event()
+        self._idle = asyncio.Event()
 
     async def follow(self, wake_ups: AsyncIterator[str]) -> None:
         """Let notifications wake the claim at once; without them the poll does it."""
@@ -67,9 +68,8 @@ class Worker:
             return []
         try:
             jobs = await self._queries.claim(room)
-            if not jobs and not self._running:
-                while await self._queries.purge():
-                    pass
+            if len(jobs) < room:
+                self._idle.set()
             return jobs
         except psycopg.OperationalError as error:
             _log.warning("claim failed; trying again", extra={"reason": type(error).__name__})
@@ -99,6 +99,17 @@ class Worker:
                 if job.id not in held and not task.done():
                     _log.info("lease lost", extra=_ids(job))
                     task.cancel()
+
+    async def keep_tidy(self) -> None:
+        """Purge deleted documents step by step, whenever no more jobs are due than this listener can take."""
+        while True:
+            await self._idle.wait()
+            self._idle.clear()
+            try:
+                while await self._queries.purge():
+                    pass
+            except psycopg.OperationalError as error:
+                _log.warning("purge failed; trying again", extra={"reason": type(error).__name__})
 
     async def drain(self, seconds: float) -> None:
         """Let running jobs finish for so long; give the rest back at once, so that another listener takes them."""

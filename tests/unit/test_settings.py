@@ -1,0 +1,42 @@
+"""A wrong or unknown variable is named, with the nearest right name."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipeline.errors import SetupError
+from pipeline.settings import load
+
+
+@pytest.fixture(autouse=True)
+def no_env_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_an_unknown_variable_is_named_with_the_nearest_right_one(monkeypatch):
+    monkeypatch.setenv("UPLOAD_PIPELINE_OPENAI_APIKEY", "x")
+    with pytest.raises(
+        SetupError, match="UPLOAD_PIPELINE_OPENAI_APIKEY is no setting; did you mean UPLOAD_PIPELINE_OPENAI_API_KEY"
+    ):
+        load()
+
+
+def test_an_unknown_variable_in_the_env_file_is_named_too(no_env_file):
+    (no_env_file / ".env").write_text("UPLOAD_PIPELINE_CONCURENCY=3\n")
+    with pytest.raises(SetupError, match="did you mean UPLOAD_PIPELINE_CONCURRENCY"):
+        load()
+
+
+def test_a_wrong_value_is_named(monkeypatch):
+    monkeypatch.setenv("UPLOAD_PIPELINE_CONCURRENCY", "many")
+    monkeypatch.setenv("UPLOAD_PIPELINE_PARSER", "magic")
+    with pytest.raises(SetupError) as refused:
+        load()
+    assert "UPLOAD_PIPELINE_CONCURRENCY" in str(refused.value)
+    assert "UPLOAD_PIPELINE_PARSER" in str(refused.value)
+
+
+def test_no_secret_shows(monkeypatch):
+    monkeypatch.setenv("UPLOAD_PIPELINE_OPENAI_API_KEY", "sk-very-secret")
+    assert "very-secret" not in repr(load())
