@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict
 
 import typer
@@ -21,6 +22,8 @@ def check(json: JsonOption = False) -> None:
     """
     from pipeline import checks
 
+    # What the pool would say of a database that does not answer is a finding already.
+    logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)
     findings = run(checks.check(load()))
     wrong = any(finding.ok is False for finding in findings)
     if json:
@@ -30,7 +33,7 @@ def check(json: JsonOption = False) -> None:
         for finding in findings:
             mark = {True: "[green]ok[/]", False: "[bold red]wrong[/]", None: "[yellow]?[/]"}[finding.ok]
             remedy = f"\n[bold]{escape(finding.remedy)}[/]" if finding.remedy else ""
-            table.add_row(mark, escape(finding.name), escape(finding.detail) + remedy)
+            table.add_row(mark, escape(finding.name), escape(" ".join(finding.detail.split())) + remedy)
         out().print(table)
     if wrong:
         raise typer.Exit(1)

@@ -11,7 +11,6 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 from rich.panel import Panel
-from rich.table import Table
 
 from cli.common import JsonOption, err, out, print_json, run, stop_on_signals
 from pipeline import logs
@@ -61,14 +60,18 @@ async def _dev(
         if json:
             print_json(asdict(local))
             return
-        table = Table(box=None, show_header=False, pad_edge=False)
-        for key, value in asdict(local).items():
-            table.add_row(f"[bold]{key}[/]", escape(value))
-        table.add_row("[bold]kept in[/]", escape(str(folder)) if folder else "nowhere: removed at the end")
-        work = "no listener" if no_listener else "a listener works"
-        out().print(
-            Panel(table, title=f"Supabase on this machine, {work}", title_align="left", subtitle="Ctrl-C stops it")
-        )
+        facts = [
+            f"[bold]API[/]       {local.api_url}",
+            f"[bold]project[/]   {escape(str(folder)) if folder else 'temporary, removed at the end'}",
+            f"[bold]listener[/]  {'none: start one with `pipeline listen`' if no_listener else 'at work'}",
+        ]
+        title = "Supabase on this machine"
+        out().print(Panel("\n".join(facts), title=title, title_align="left", subtitle="Ctrl-C stops it", expand=False))
+        # Outside of the frame and on one line each: they are there to be copied.
+        for key, value in (
+            local.environment() | {"publishable_key": local.publishable_key, "secret_key": local.secret_key}
+        ).items():
+            typer.echo(f"{key}={value}")
 
     with stop_on_signals(forgive=True) as stop:
         if not json:

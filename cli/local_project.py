@@ -64,7 +64,7 @@ class Local:
 
 def default_data_dir() -> Path:
     """Where `pipeline dev` keeps its project."""
-    if hasattr(os, "geteuid") and os.geteuid() == 0:
+    if _root():
         # Started by root, Postgres runs as another user, who cannot see into root's home.
         return Path("/var/lib/document-pipeline/dev")
     return platformdirs.user_data_path("document-pipeline") / "dev"
@@ -73,6 +73,9 @@ def default_data_dir() -> Path:
 @contextlib.asynccontextmanager
 async def local_project(data_dir: Path | None = None, *, port: int | None = None) -> AsyncIterator[Local]:
     """Start it and stop it. Without a folder it is temporary; with one, port and passwords stay where they can."""
+    if data_dir is not None and not data_dir.exists():
+        # What a developer uploads is nobody else's business; started by root, Postgres is another user, who must pass.
+        data_dir.mkdir(parents=True, mode=0o711 if _root() else 0o700)
     kept = _recall(data_dir)
     password = str(kept.get("worker_password") or secrets.token_urlsafe(24))
     if port is None and isinstance(old := kept.get("port"), int) and _free(old):
@@ -110,6 +113,10 @@ async def listener(settings: Settings, stop: asyncio.Event) -> AsyncIterator[asy
         waiting.cancel()
         stop.set()
         await task
+
+
+def _root() -> bool:
+    return hasattr(os, "geteuid") and os.geteuid() == 0
 
 
 def _state(data_dir: Path) -> Path:

@@ -27,10 +27,11 @@ class JsonLines(logging.Formatter):
 
 
 def set_up(level: str) -> None:
-    """Send the logs of `pipeline` to standard error as JSON lines."""
+    """Send the logs of `pipeline`, and what the connection pool complains of, to standard error as JSON lines."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
-    root = logging.getLogger("pipeline")
-    root.handlers[:] = [handler]
-    root.propagate = False
-    root.setLevel(level)
+    for name in ("pipeline", "psycopg.pool"):
+        logger = logging.getLogger(name)
+        logger.handlers[:] = [handler]
+        logger.propagate = False
+        logger.setLevel(level if name == "pipeline" else logging.WARNING)
