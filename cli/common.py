@@ -69,10 +69,13 @@ def stop_on_signals(*, forgive: bool = False) -> Iterator[asyncio.Event]:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     main = asyncio.current_task()
+    asked = False
 
     def ask() -> None:
-        if stop.is_set() and main is not None:
+        nonlocal asked
+        if asked and main is not None:
             main.cancel()
+        asked = True
         stop.set()
 
     handled = []
@@ -85,7 +88,7 @@ def stop_on_signals(*, forgive: bool = False) -> Iterator[asyncio.Event]:
     try:
         yield stop
     except Exception:
-        if forgive and stop.is_set():
+        if forgive and asked:
             raise KeyboardInterrupt from None
         raise
     finally:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
+from cli.common import stop_on_signals
 from cli.env_example import render
 from cli.main import app
 from tests.cli.conftest import PIPELINE, ROOT, clean_environment
@@ -119,3 +121,22 @@ def test_debug_shows_the_traceback(tmp_path):
 
 def test_the_example_of_the_settings_is_theirs():
     assert (ROOT / ".env.example").read_text(encoding="utf-8") == render(), "python -m cli.env_example > .env.example"
+
+
+async def test_an_error_is_no_interruption_though_the_listener_was_told_to_stop():
+    with pytest.raises(ValueError, match="broken"), stop_on_signals(forgive=True) as stop:
+        stop.set()
+        raise ValueError("broken")
+
+
+async def test_what_breaks_after_ctrl_c_is_an_interruption():
+    # KeyboardInterrupt would end the test run, were it let through.
+    interrupted = False
+    try:
+        with stop_on_signals(forgive=True) as stop:
+            os.kill(os.getpid(), signal.SIGTERM)
+            await stop.wait()
+            raise ValueError("a child was stopped too")
+    except KeyboardInterrupt:
+        interrupted = True
+    assert interrupted
