@@ -124,9 +124,13 @@ def test_the_example_of_the_settings_is_theirs():
 
 
 async def test_an_error_is_no_interruption_though_the_listener_was_told_to_stop():
-    with pytest.raises(ValueError, match="broken"), stop_on_signals(forgive=True) as stop:
-        stop.set()
-        raise ValueError("broken")
+    async def work() -> None:
+        with stop_on_signals(forgive=True) as stop:
+            stop.set()
+            raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        await work()
 
 
 async def test_what_breaks_after_ctrl_c_is_an_interruption():
