@@ -103,10 +103,13 @@ async def _follow(users: list[User], stop: asyncio.Event, *, quiet: bool) -> Non
     printed: set[tuple[int, str]] = set()
     if screen:
         screen.start()
+    silence = True
     try:
         while True:
             for user in users:
-                await user.look()
+                # The table is the truth; it is asked when Realtime is silent, and once more at the end.
+                if silence or not user.live or user.settled:
+                    await user.look()
             if screen:
                 screen.update(_jobs(users), refresh=True)
             elif not quiet:
@@ -115,9 +118,12 @@ async def _follow(users: list[User], stop: asyncio.Event, *, quiet: bool) -> Non
                 return
             if stop.is_set():
                 raise KeyboardInterrupt
-            await asyncio.wait(
-                [asyncio.ensure_future(user.changed()) for user in users], timeout=1, return_when="FIRST_COMPLETED"
-            )
+            waiting = [asyncio.create_task(user.changed()) for user in users]
+            patience = 1.0 if all(user.live for user in users) else 0.3
+            heard, silent = await asyncio.wait(waiting, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+            for task in silent:
+                task.cancel()
+            silence = not heard
     finally:
         if screen:
             screen.stop()

@@ -91,6 +91,8 @@ class User:
     def missing(self, names: list[str]) -> list[str]:
         """What did not come out as it should: all searchable, but for the scan, which must say why not."""
         found = []
+        if self.live and not self.heard:
+            found.append(f"{self.name} subscribed to Realtime and heard nothing.")
         jobs = self.newest()
         for name in names:
             job = jobs.get(name)
