@@ -67,7 +67,8 @@ begin
   execute format('grant pipeline_worker to %I', current_user);
 end
 $$;
-alter role pipeline_worker set statement_timeout = '60s';
+-- A publish of the largest file takes a minute on a small machine.
+alter role pipeline_worker set statement_timeout = '5min';
 alter role pipeline_worker set idle_in_transaction_session_timeout = '30s';
 grant usage on schema pipeline, extensions to pipeline_worker;
 grant usage on schema pipeline to service_role;

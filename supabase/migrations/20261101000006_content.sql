@@ -288,8 +288,8 @@ begin
   insert into pipeline.embedding_purchases as p (owner_id, space_id, input_sha256, job_id, attempt)
   select owner, begin_embeddings.space_id, i.sha, begin_embeddings.job_id, begin_embeddings.attempt
     from (select distinct unnest(inputs) as sha) i
-   where not exists (select from pipeline.embeddings e
-                      where e.owner_id = owner and e.space_id = begin_embeddings.space_id and e.input_sha256 = i.sha)
+   where (select true from pipeline.embeddings e
+           where e.owner_id = owner and e.space_id = begin_embeddings.space_id and e.input_sha256 = i.sha) is null
    order by i.sha
   on conflict (owner_id, space_id, input_sha256) do update
      set job_id = excluded.job_id, attempt = excluded.attempt
@@ -299,16 +299,16 @@ begin
    where p.job_id = begin_embeddings.job_id and p.space_id = begin_embeddings.space_id
      and exists (select from pipeline.embeddings e
                   where e.owner_id = p.owner_id and e.space_id = p.space_id and e.input_sha256 = p.input_sha256);
+  -- Scalars, so that each input stays one probe of an index, whatever the statistics say.
   return query
   select i.sha,
-         case when e.input_sha256 is not null then 'kept'
-              when p.job_id = begin_embeddings.job_id and p.attempt = begin_embeddings.attempt then 'buy'
+         case when (select true from pipeline.embeddings e
+                     where e.owner_id = owner and e.space_id = begin_embeddings.space_id and e.input_sha256 = i.sha) then 'kept'
+              when (select p.job_id = begin_embeddings.job_id and p.attempt = begin_embeddings.attempt
+                      from pipeline.embedding_purchases p
+                     where p.owner_id = owner and p.space_id = begin_embeddings.space_id and p.input_sha256 = i.sha) then 'buy'
               else 'wait' end
-    from (select distinct unnest(inputs) as sha) i
-    left join pipeline.embeddings e
-           on e.owner_id = owner and e.space_id = begin_embeddings.space_id and e.input_sha256 = i.sha
-    left join pipeline.embedding_purchases p
-           on p.owner_id = owner and p.space_id = begin_embeddings.space_id and p.input_sha256 = i.sha;
+    from (select distinct unnest(inputs) as sha) i;
 end
 $$;
 comment on function pipeline.begin_embeddings is
@@ -374,9 +374,10 @@ begin
   end if;
   if exists (select from pipeline.chunks c
               where c.document_id = job.document_id and c.job_id = job.id
-                and not exists (select from pipeline.embeddings e
-                                 where e.owner_id = job.owner_id and e.space_id = publish.space_id
-                                   and e.input_sha256 = c.input_sha256)) then
+                -- a scalar, so that it stays one probe of the index for each passage, whatever the statistics say
+                and (select true from pipeline.embeddings e
+                      where e.owner_id = job.owner_id and e.space_id = publish.space_id
+                        and e.input_sha256 = c.input_sha256) is null) then
     raise exception using errcode = 'PL002', message = 'A passage has no vector.';
   end if;
 

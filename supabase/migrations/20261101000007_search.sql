@@ -84,15 +84,32 @@ comment on function pipeline.quoted is 'The owner''s lexeme as the input of a ts
 
 create function pipeline.lexemes(owner_id uuid, heading text, content text)
   returns tsvector
+  language plpgsql
+  immutable
+  set search_path = ''
+as $$
+declare
+  -- As quoted() spells it, once for the passage and not for each of its words: a publish calls this ten thousand times.
+  opening constant text := '''' || pipeline.owner_token(owner_id);
+begin
+  return coalesce(
+    (select pg_catalog.string_agg(
+              opening || pg_catalog.replace(pg_catalog.replace(t.lexeme, '\', '\\'), '''', '''''') || ''':' || least(t.position, 16383), ' ')
+       from pipeline.tokens(pg_catalog.concat_ws(E'\n', heading, content)) t), '')::pg_catalog.tsvector;
+end
+$$;
+comment on function pipeline.lexemes is 'What keyword search reads of a passage.';
+
+create function pipeline.is_bigram(word text)
+  returns boolean
   language sql
   immutable
   set search_path = ''
 as $$
-  select coalesce(pg_catalog.string_agg(pipeline.quoted(owner_id, t.lexeme) || ':' || least(t.position, 16383), ' '), '')
-         ::pg_catalog.tsvector
-    from pipeline.tokens(pg_catalog.concat_ws(E'\n', heading, content)) t
+  -- Behind the quote and the owner's token. Scripts without spaces begin at Thai.
+  select pg_catalog.ascii(pg_catalog.substr($1, 6)) >= 3584
 $$;
-comment on function pipeline.lexemes is 'What keyword search reads of a passage.';
+comment on function pipeline.is_bigram is 'Whether a quoted lexeme comes from a script without spaces.';
 
 create function pipeline.phrase(owner_id uuid, input text)
   returns tsquery
@@ -246,7 +263,7 @@ $$;
 comment on function pipeline.visible is 'SQL: the condition on a passage c of a document d that may be an answer.';
 
 create function pipeline.by_words(owner uuid, question pipeline.question, path_prefix text, wanted integer, also bigint[])
-  returns table (id bigint, score double precision)
+  returns table (id bigint, score double precision, whole double precision)
   language plpgsql
   stable
   set search_path = ''
@@ -262,6 +279,9 @@ declare
   words text[];
   passages double precision[];
   average double precision;
+  unknown integer;
+  whole double precision;
+  few boolean;
   bm25 text;
   frequencies text;
   sought text;
@@ -279,21 +299,34 @@ begin
   end if;
   select coalesce(sum(d.chunk_count), 0) into total
     from pipeline.documents d where d.owner_id = owner and d.deleted_at is null;
-  select array_agg(f.word order by f.passages), array_agg(f.passages order by f.passages), max(f.average_length)
-    into words, passages, average
-    from pipeline.word_frequencies(owner, question.words, total) f
-   where f.passages > 0;
+  -- A bigram that occurs nowhere is most often the end of one word and the beginning of the next: it is not missed.
+  select array_agg(f.word order by f.passages) filter (where f.passages > 0),
+         array_agg(f.passages order by f.passages) filter (where f.passages > 0), max(f.average_length),
+         count(*) filter (where f.passages = 0 and not pipeline.is_bigram(f.word))
+    into words, passages, average, unknown
+    from pipeline.word_frequencies(owner, question.words, total) f;
   if words is null then
     return;
   end if;
+  select sum(ln(1 + (greatest(total, p) - p + 0.5) / (p + 0.5))) + unknown * ln(1 + (total + 0.5) / 0.5)
+    into whole
+    from unnest(passages) p;
 
-  -- The rarest words choose the candidates; all words rank them.
+  -- The rarest words choose the candidates; all words rank them. Where a phrase or a small folder chooses, all words do.
+  few := path_prefix is not null and budget >= coalesce(
+    (select sum(d.chunk_count) from pipeline.documents d
+      where d.owner_id = owner and d.deleted_at is null and pipeline.under(d.name, d.owner_id, path_prefix)), 0);
+  if few then
+    taken := cardinality(words);
+  end if;
   while taken < cardinality(words) and (reached < wanted or reached + passages[taken + 1] <= budget) loop
     taken := taken + 1;
     reached := reached + passages[taken];
   end loop;
   sought := array_to_string(words[1:taken], ' | ');
-  if reached > most and cardinality(words) > 1 then
+  if question.required is not null then
+    sought := question.required::text;
+  elsif reached > most and cardinality(words) > 1 then
     -- No word is rare: what holds the two rarest, unless nothing does.
     execute 'select exists (select from (select c.owner_id from pipeline.chunks c where c.lexemes @@ $1 offset 0) c where c.owner_id = $2)'
        into together using array_to_string(words[1:2], ' & ')::tsquery, owner;
@@ -328,16 +361,18 @@ begin
     exit when seen < top or cardinality(ids) >= wanted;
     top := top * 10;
   end loop;
-  return query select u.id, u.score from unnest(ids[1:wanted], scores[1:wanted]) as u (id, score);
+  return query select u.id, u.score, whole from unnest(ids[1:wanted], scores[1:wanted]) as u (id, score);
   if cardinality(also) > 0 then
     return query execute
-      'select r.id, ' || bm25 || ' from (select c.id, c.token_count, ' || frequencies ||
+      'select r.id, ' || bm25 || ', $2 from (select c.id, c.token_count, ' || frequencies ||
       '  from pipeline.chunks c where c.id = any ($1) offset 0) r'
-      using also;
+      using also, whole;
   end if;
 end
 $$;
-comment on function pipeline.by_words is 'The best visible passages by BM25, and the BM25 of also.';
+comment on function pipeline.by_words is
+  'The best visible passages by BM25, and the BM25 of also. whole: the BM25 of a passage of average length that holds each '
+  'of the question''s words once.';
 
 -- The index holds all owners' vectors and is read until enough of this owner's have come by.
 create function pipeline.nearest_by_index(owner uuid, visible text, wanted integer, query_embedding extensions.vector, space pipeline.spaces)
@@ -351,7 +386,9 @@ as $$
 begin
   -- At run time: a session that has not used a vector yet may not set these for a function. Below 0.8 there is no such
   -- setting, and a search may find fewer.
-  perform set_config('hnsw.iterative_scan', 'relaxed_order', true);
+  if current_setting('hnsw.iterative_scan', true) is not null then
+    perform set_config('hnsw.iterative_scan', 'relaxed_order', true);
+  end if;
   perform set_config('hnsw.ef_search', '100', true);
   return query execute format(
     'select n.id, 1 - n.distance from (select (select c.id from pipeline.chunks c join pipeline.documents d on d.id = c.document_id '
@@ -438,8 +475,9 @@ as $$
 declare
   owner constant uuid := (select auth.uid());
   wanted constant integer := greatest(1, least(coalesce(match_count, 10), 100));
-  -- How much of a mixed score is the cosine; the rest is the BM25, divided by the best hit's.
-  share constant double precision := 0.65;
+  -- How much of a mixed score is the cosine. The rest is the BM25, as a part of the best hit's; where even the best lacks
+  -- much of the question, as a part of that of the whole question: else one common word in common would outdo the meaning.
+  share double precision := 0.65;
   candidates constant integer := greatest(60, wanted);
   question pipeline.question;
   active pipeline.spaces;
@@ -468,7 +506,14 @@ begin
     raise sqlstate 'PT400' using message = 'The question''s vector is zero, which is near to nothing.';
   end if;
 
+  -- Halves hold neither very large nor very small numbers.
+  query_embedding := extensions.l2_normalize(query_embedding);
+
   question := pipeline.parse_question(owner, coalesce(query_text, ''));
+  if active.model like 'all-MiniLM-%' and 2 * (select count(*) from unnest(question.words) w where pipeline.is_bigram(w))
+                                          > cardinality(question.words) then
+    share := 0.3; -- This model was trained on English.
+  end if;
   if query_embedding is null then
     return query
     select c.document_id, d.name, c.page, c.heading, c.content, r.score::real, 'keyword'
@@ -484,15 +529,15 @@ begin
   -- What one side found gets its true score on the other.
   return query
   with words as materialized (
-    select w.id, max(w.score) as score from pipeline.by_words(owner, question, path_prefix, candidates, near_ids) w group by w.id
+    select w.id, max(w.score) as score, max(w.whole) as whole from pipeline.by_words(owner, question, path_prefix, candidates, near_ids) w group by w.id
   ), near as (
     select n.id, n.cosine from unnest(near_ids, cosines) as n (id, cosine)
   ), mixed as (
-    select id, coalesce(w.score, 0) as bm25, n.cosine from words w full join near n using (id)
+    select id, coalesce(w.score, 0) as bm25, w.whole, n.cosine from words w full join near n using (id)
   ), scored as (
     select m.id, c.document_id, c.page, c.heading, c.content,
            share * coalesce(m.cosine, 1 - (e.embedding operator(extensions.<=>) query_embedding::extensions.halfvec), 0)
-             + (1 - share) * coalesce(m.bm25 / nullif(max(m.bm25) over (), 0), 0) as score,
+             + (1 - share) * coalesce(m.bm25 / nullif(greatest(max(m.bm25) over (), max(m.whole) over ()), 0), 0) as score,
            case when m.cosine is null then 'keyword' when m.bm25 > 0 then 'both' else 'vector' end as matched_by
       from mixed m
       join pipeline.chunks c on c.id = m.id
@@ -521,7 +566,8 @@ end;
 comment on function public.search is
   'The best passages of your files for a question. Any of its words finds; "a phrase" must stand so, -word must not. '
   'With the question''s vector (of the active embedding space, named by space) it is hybrid: score is then 0.65 of the '
-  'cosine and 0.35 of the BM25 divided by the best hit''s; without, it is the BM25. matched_by: keyword, vector or both. '
+  'cosine and 0.35 of the BM25, as a part of the best hit''s or, if more, of what a passage with each of the words once '
+  'gets (0.3 and 0.7 for a Japanese, Chinese or Thai question in an English model''s space); without, it is the BM25. matched_by: keyword, vector or both. '
   'path_prefix: only files whose name begins so, with or without your folder. At most 100. 400: another space is active, '
   'or the vector does not fit it.';
 
