@@ -121,6 +121,7 @@ def _progress() -> Progress:
         TimeElapsedColumn(),
         console=err(),
         transient=True,
+        disable=not err().is_terminal,
     )
 
 
@@ -170,7 +171,7 @@ async def follow(actor: Actor, files: list[File], patience: float, *, done: Call
         if waiting and loop.time() > deadline:
             for file in waiting.values():
                 file.outcome, file.reason = "unfinished", f"not ended after {patience:g} s; is a listener running?"
-            err().print(escape(f"{len(waiting)} files had not ended after {patience:g} s."), style="yellow")
+            err().print(escape(f"Not all files had ended after {patience:g} s."), style="yellow")
             return
         if waiting:
             await asyncio.sleep(pause)
