@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import httpx
@@ -10,7 +11,7 @@ import psycopg
 from pipeline import app, migrate
 from pipeline.errors import SetupError
 from pipeline.parsing.local import network_isolation
-from pipeline.queries import SCHEMA_VERSION, open_pool
+from pipeline.queries import SCHEMA_VERSION
 from pipeline.settings import Settings
 
 
@@ -56,8 +57,8 @@ async def check(settings: Settings) -> list[Finding]:
 
 
 def _from(error: SetupError, name: str) -> Finding:
-    detail, _, remedy = str(error).partition(". ")
-    return Finding(name, False, detail, remedy)
+    detail, remedy = re.split(r"\. |\n", str(error) + "\n", maxsplit=1)
+    return Finding(name, False, detail, remedy.strip())
 
 
 def _isolation() -> Finding:
@@ -71,8 +72,12 @@ def _isolation() -> Finding:
     )
 
 
+async def _connect(url: str) -> psycopg.AsyncConnection:
+    return await psycopg.AsyncConnection.connect(url, autocommit=True, connect_timeout=15)
+
+
 async def _schema(url: str) -> list[Finding]:
-    async with open_pool(url, size=1) as pool, pool.connection() as connection:
+    async with await _connect(url) as connection:
         row = await (
             await connection.execute("select schema_version, paused, paused_at from pipeline.settings")
         ).fetchone()
@@ -150,7 +155,7 @@ async def _space(settings: Settings) -> list[Finding]:
             findings.append(_from(error, name))
     try:
         embedder = app.make_embedder(settings)
-        async with open_pool(app.database_url(settings), size=1) as pool, pool.connection() as connection:
+        async with await _connect(app.database_url(settings)) as connection:
             row = await (await connection.execute("select name from pipeline.spaces where active")).fetchone()
         active = row[0] if row else "none"
         fits = active == embedder.space.name

@@ -304,14 +304,34 @@ begin
   end if;
   -- Locked in the order of their ids, so that two statements over several owners cannot wait for each other.
   perform from pipeline.owners o where o.owner_id = any (owner_ids) order by o.owner_id for no key update;
+  update pipeline.owners o
+     set running = o.running + d.delta
+    from unnest(owner_ids, deltas) as d (owner_id, delta)
+   where o.owner_id = d.owner_id;
+  -- Only a raw UPDATE finds an owner without a row; the claim has made it before.
   insert into pipeline.owners as o (owner_id, max_concurrent_jobs, running, waiting)
   select d.owner_id, pipeline.limit_of(d.owner_id), greatest(d.delta, 0), true
     from unnest(owner_ids, deltas) as d (owner_id, delta)
-  on conflict (owner_id) do update
-     set running = o.running + (deltas)[array_position(owner_ids, o.owner_id)];
+   where not exists (select from pipeline.owners x where x.owner_id = d.owner_id)
+  on conflict (owner_id) do update set running = o.running + excluded.running;
 end
 $$;
 comment on function pipeline.count_running is 'Adds to the number of running jobs of each owner.';
+
+create function pipeline.broadcast(owner_id uuid, job_id bigint, document_id uuid, name text, state text, stage text,
+                                   progress real, attempt integer, error text)
+  returns void
+  language plpgsql
+  set search_path = ''
+as $$
+begin
+  perform realtime.send(
+    jsonb_build_object('id', job_id, 'document_id', document_id, 'name', name, 'state', state, 'stage', stage,
+                       'progress', progress, 'attempt', attempt, 'error', error),
+    'job_changed', 'user:' || owner_id || ':jobs', true);
+end
+$$;
+comment on function pipeline.broadcast is 'Tells a job''s owner how it stands.';
 
 create function pipeline.jobs_broadcast()
   returns trigger
@@ -319,19 +339,23 @@ create function pipeline.jobs_broadcast()
   security definer
   set search_path = ''
 as $$
-declare
-  job record;
 begin
   -- A project may run without Realtime; polling the view works all the same.
   if to_regprocedure('realtime.send(jsonb, text, text, boolean)') is null then
     return null;
   end if;
-  for job in select * from new_jobs order by id loop
-    perform realtime.send(
-      jsonb_build_object('id', job.id, 'document_id', job.document_id, 'name', job.name, 'state', job.state,
-                         'stage', job.stage, 'progress', job.progress, 'attempt', job.attempt, 'error', job.error),
-      'job_changed', 'user:' || job.owner_id || ':jobs', true);
-  end loop;
+  if tg_op = 'INSERT' then
+    perform pipeline.broadcast(n.owner_id, n.id, n.document_id, n.name, n.state, n.stage, n.progress, n.attempt, n.error)
+      from (select * from new_jobs order by id) n;
+  else
+    -- What its owner cannot see, such as a renewed lease, is not told.
+    perform pipeline.broadcast(n.owner_id, n.id, n.document_id, n.name, n.state, n.stage, n.progress, n.attempt, n.error)
+      from (select n.*
+              from old_jobs o join new_jobs n using (id)
+             where (o.state, o.stage, o.progress, o.attempt, o.error)
+                   is distinct from (n.state, n.stage, n.progress, n.attempt, n.error)
+             order by n.id) n;
+  end if;
   return null;
 end
 $$;
@@ -341,7 +365,7 @@ create trigger jobs_broadcast_insert after insert on pipeline.jobs
   referencing new table as new_jobs
   for each statement execute function pipeline.jobs_broadcast();
 create trigger jobs_broadcast_update after update on pipeline.jobs
-  referencing new table as new_jobs
+  referencing old table as old_jobs new table as new_jobs
   for each statement execute function pipeline.jobs_broadcast();
 
 create policy "pipeline: owners hear of their jobs" on realtime.messages for select to authenticated
