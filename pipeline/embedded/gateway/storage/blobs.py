@@ -67,8 +67,9 @@ class BlobStore:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
         for number in range(256):
-            (root / f"{number:02x}").mkdir(parents=True, exist_ok=True)
+            (root / f"{number:02x}").mkdir(exist_ok=True)
 
     def write(self) -> BlobWriter:
         """Begin a new version, under a uuid drawn here."""
