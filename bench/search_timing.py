@@ -91,6 +91,7 @@ async def load(
 ) -> Corpus:
     """Load `own` passages of one owner and `others` of `owners` more; `connection` is postgres's, autocommit."""
     made = Generator(dimensions)
+    await connection.execute("set statement_timeout = 0")
     index = f"pipeline.embeddings_space_{space}"
     [definition] = await (await connection.execute("select pg_get_indexdef(%s::regclass)", (index,))).fetchone()  # type: ignore[misc]
     await connection.execute(f"drop index {index}".encode())
@@ -110,8 +111,8 @@ async def load(
     )
     for person, size in population:
         await connection.execute(
-            """insert into pipeline.documents (id, owner_id, object_id, object_version, bucket_id, name, published_version,
-                 published_name, published_at, published_job_id, content_sha256, chunk_count)
+            """insert into pipeline.documents (id, owner_id, object_id, object_version, bucket_id, name,
+                 published_version, published_name, published_at, published_job_id, content_sha256, chunk_count)
                select gen_random_uuid(), %s, gen_random_uuid(), 'v', 'documents', %s || '/f' || i, 'v', 'f', now(), i,
                       sha256(i::text::bytea), %s
                  from generate_series(0, %s - 1) i""",
@@ -125,7 +126,8 @@ async def load(
             "from generate_series(0, %(size)s - 1) i join base b on b.n = i %% (select count(*) from base)"
         )
         await connection.execute(
-            f"""insert into pipeline.chunks (document_id, job_id, owner_id, ordinal, page, content, input_sha256, lexemes)
+            f"""insert into pipeline.chunks
+                  (document_id, job_id, owner_id, ordinal, page, content, input_sha256, lexemes)
                 select d.id, d.published_job_id, d.owner_id, t.n %% {PASSAGES_A_DOCUMENT}, 1, t.content,
                        sha256(t.n::text::bytea), t.lexemes
                   from ({source}) t join pipeline.documents d

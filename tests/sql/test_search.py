@@ -106,7 +106,8 @@ async def test_mixed_scripts_and_widths(db, user):
 @pytest.mark.parametrize(
     "query",
     [
-        None, "", "   ", "the of and", '""', '"', "-", "--", '-""', "'", "''; drop table pipeline.chunks; --", "\\", "%s %I %L $1",
+        None, "", "   ", "the of and", '""', '"', "-", "--", '-""', "'",
+        "''; drop table pipeline.chunks; --", "\\", "%s %I %L $1",
         "a' | b:* & !c <-> (", ":*", "🙂", "\x01", "x" * 1999, "'knee':*A \\' %",
     ],
 )  # fmt: skip
