@@ -234,3 +234,31 @@ async def test_path_prefix_and_match_count(db, user):
         assert len(await search(db, user, "knee", match_count=-5, **more)) == 1
         assert len(await search(db, user, "knee", match_count=10**9, **more)) == 3
         assert len(await search(db, user, "knee", match_count=None, **more)) == 3
+
+
+async def test_the_index_of_all_vectors_gives_the_same_as_the_owners_own(db, user):
+    """What only an owner of many thousands of passages meets, called as search calls it."""
+    other = await db.sign_up()
+    await publish(db, user, "a.md", KNEE, HIP, DENTAL)
+    await publish(db, user, "gone.md", "A file that is deleted.")
+    await publish(db, other, "b.md", *(f"Passage {n} of somebody else." for n in range(50)))
+    await db.delete(user, "gone.md")
+    space = (await db.space())["name"]
+    vector = made_up_vector(hashlib.sha256(HIP.encode()).digest(), 1536)
+    for query, texts in (("knee", {KNEE, HIP, DENTAL}), ("knee -dental", {KNEE, HIP})):
+        exact = await db.all(
+            "select m.* from pipeline.spaces s, "
+            "pipeline.by_meaning(%s, pipeline.parse_question(%s, %s), null, 10, %s, s) m"
+            " where s.name = %s",
+            user, user, query, vector, space,
+        )  # fmt: skip
+        indexed = await db.all(
+            "select n.*, c.content from pipeline.spaces s, pipeline.nearest_by_index(%s, pipeline.visible(%s, "
+            "pipeline.parse_question(%s, %s), null), 10, %s, s) n join pipeline.chunks c using (id) where s.name = %s",
+            user, user, user, query, vector, space,
+        )  # fmt: skip
+        assert {row["content"] for row in indexed} == texts
+        cosines = {row["id"]: row["cosine"] for row in exact}
+        assert cosines.keys() == {row["id"] for row in indexed}
+        for row in indexed:
+            assert math.isclose(row["cosine"], cosines[row["id"]], abs_tol=1e-3)
