@@ -335,15 +335,16 @@ begin
     end if;
   end if;
 
-  -- f1, f2, … are the words' frequencies in the passage. k1 is 1.5 and b is 0.75.
+  -- f1, f2, … are the words' frequencies in the passage; longer grows with its length. k1 is 1.5 and b is 0.75.
   select string_agg(format('round(1 / greatest(1.6449340668482264 * (1 - ts_rank(''{1,1,1,1}'', c.lexemes, %L)), 0.004) - 0.5) as f%s', w, o), ', '),
-         string_agg(format('%s * r.f%s / (r.f%s + 1.5 * (0.25 + 0.75 * r.token_count / %s))',
-                           2.5 * ln(1 + (greatest(total, p) - p + 0.5) / (p + 0.5)), o, o, average), ' + ')
+         string_agg(format('%L::float8 * r.f%s / (r.f%s + r.longer)',
+                           2.5 * ln(1 + (greatest(total, p) - p + 0.5) / (p + 0.5)), o, o), ' + ')
     into frequencies, bm25
     from unnest(words, passages) with ordinality as u (w, p, o);
+  frequencies := frequencies || format(', %L::float8 + %L::float8 * c.token_count as longer', 1.5 * 0.25, 1.5 * 0.75 / average);
   -- The subquery keeps the planner from reading the owner's part of another index beside the words' postings.
   ranked := 'select r.id, r.document_id, r.job_id, ' || bm25 || ' as score from ('
-    || 'select c.id, c.document_id, c.job_id, c.token_count, ' || frequencies || ' from '
+    || 'select c.id, c.document_id, c.job_id, ' || frequencies || ' from '
     || case when path_prefix is null
          then format('(select c.* from pipeline.chunks c where c.lexemes @@ %L::tsquery offset 0) c where c.owner_id = %L', sought, owner)
          else format('(select c.* from pipeline.chunks c join pipeline.documents d on d.id = c.document_id '
@@ -364,7 +365,7 @@ begin
   return query select u.id, u.score, whole from unnest(ids[1:wanted], scores[1:wanted]) as u (id, score);
   if cardinality(also) > 0 then
     return query execute
-      'select r.id, ' || bm25 || ', $2 from (select c.id, c.token_count, ' || frequencies ||
+      'select r.id, ' || bm25 || ', $2 from (select c.id, ' || frequencies ||
       '  from pipeline.chunks c where c.id = any ($1) offset 0) r'
       using also, whole;
   end if;
