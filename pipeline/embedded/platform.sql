@@ -462,6 +462,18 @@ begin
             raise insufficient_privilege using
                 message = pg_catalog.format('must be owner of the parent or the child of table %s', command.object_identity);
         end if;
+        if command.command_tag = 'ALTER DEFAULT PRIVILEGES' and exists (
+            select from pg_catalog.pg_default_acl
+            where defaclrole::regrole::text in ('supabase_auth_admin', 'supabase_storage_admin', 'supabase_realtime_admin')
+        ) then
+            raise insufficient_privilege using message = 'permission denied to change default privileges';
+        end if;
+        if command.command_tag = 'CREATE PUBLICATION' and exists (
+            select from pg_catalog.pg_publication_rel p join pg_catalog.pg_class c on c.oid = p.prrelid
+            where p.prpubid = command.objid and supabase_platform.is_protected(c.relnamespace)
+        ) then
+            raise insufficient_privilege using message = 'must be owner of the tables of a publication';
+        end if;
         continue when not supabase_platform.is_protected(namespace);
         -- rights on what somebody else owns are checked by grant options; the schema is owned by the superuser
         continue when command.command_tag in ('GRANT', 'REVOKE');

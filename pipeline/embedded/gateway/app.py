@@ -11,6 +11,7 @@ import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import psycopg
 from psycopg_pool import AsyncConnectionPool
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -34,6 +35,9 @@ from pipeline.embedded.postgres import PostgresServer
 
 _KEYLESS = ("/auth/v1/.well-known/", "/auth/v1/health", "/storage/v1/status", "/realtime/v1/websocket")
 _KEYLESS += tuple("/storage/v1" + path for path in storage.PUBLIC_PATHS)
+
+_FORGET = "delete from realtime.messages where inserted_at < now() - interval '3 days'"
+"""Hosted drops the partition of a day about then; here nothing else would."""
 
 
 def create_app(postgres: PostgresServer, keys: Keys, blobs: Path, origin: list[str]) -> Starlette:
@@ -88,6 +92,8 @@ def create_app(postgres: PostgresServer, keys: Keys, blobs: Path, origin: list[s
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        async with await psycopg.AsyncConnection.connect(postgres.url("supabase_realtime_admin")) as connection:
+            await connection.execute(_FORGET)
         await sessions.open()
         try:
             yield
