@@ -386,7 +386,7 @@ create function pipeline.nearest_by_index(owner uuid, visible text, wanted integ
 as $$
 begin
   -- At run time: a session that has not used a vector yet may not set these for a function. Below 0.8 there is no such
-  -- setting, and a search may find fewer.
+  -- setting.
   if current_setting('hnsw.iterative_scan', true) is not null then
     perform set_config('hnsw.iterative_scan', 'relaxed_order', true);
   end if;
@@ -397,7 +397,7 @@ begin
     '  e.embedding::extensions.halfvec(%2$s) operator(extensions.<=>) $1::extensions.halfvec(%2$s) as distance '
     'from pipeline.embeddings e where e.owner_id = %3$L and e.space_id = %4$s '
     'order by 2 limit %5$s) n where n.id is not null',
-    visible, space.dimensions, owner, space.id, wanted * 2)
+    visible, space.dimensions, owner, space.id, wanted + 20)
     using query_embedding;
 end
 $$;
@@ -422,7 +422,8 @@ declare
 begin
   select sum(d.chunk_count) into own
     from pipeline.documents d
-   where d.owner_id = owner and d.deleted_at is null and pipeline.under(d.name, d.owner_id, path_prefix);
+   where d.owner_id = owner and d.deleted_at is null
+     and (path_prefix is null or pipeline.under(d.name, d.owner_id, path_prefix));
   if own is null then
     return;
   end if;
@@ -442,9 +443,15 @@ begin
   -- dimension; the index costs 16 µs for each vector of anybody that comes by before enough of the owner's have.
   select greatest(c.reltuples, own) into everybodys
     from pg_class c where c.oid = to_regclass(format('pipeline.embeddings_space_%s', space.id));
-  if own > 5000 and own * (0.2 + 0.0006 * space.dimensions) > 16 * wanted * everybodys / own then
-    return query select n.id, n.cosine from pipeline.nearest_by_index(owner, visible, wanted, query_embedding, space) n;
-    return;
+  if own > 5000 and path_prefix is null and question.excluded is null
+     and own * (0.2 + 0.0006 * space.dimensions) > 16 * wanted * everybodys / own then
+    select array_agg(n.id), array_agg(n.cosine) into ids, cosines
+      from pipeline.nearest_by_index(owner, visible, wanted, query_embedding, space) n;
+    -- Fewer, when much of what is near was deleted a moment ago, or when an older pgvector stops early.
+    if cardinality(ids) >= wanted then
+      return query select u.id, u.cosine from unnest(ids, cosines) as u (id, cosine) limit wanted;
+      return;
+    end if;
   end if;
   loop
     execute format(
