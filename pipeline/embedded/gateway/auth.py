@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable
@@ -25,12 +26,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from pipeline.embedded.gateway.auth_rows import CHANGE, CREATE
 from pipeline.embedded.gateway.tokens import Keys, Principal, Refused
 
 TOKEN_SECONDS = 3600
 REUSE_SECONDS = 10
 """A refresh token that was just used may be used again: two tabs refresh at the same moment."""
 MIN_PASSWORD = 6
+_log = logging.getLogger(__name__)
 _PAGE = 50
 
 Row = dict[str, Any]
@@ -64,13 +67,13 @@ class Auth:
     async def close(self) -> None:
         await self._pool.close()
 
-    async def _rows(self, statement: str, *values: Any) -> list[Row]:
+    async def _rows(self, statement: str, *values: Any, **named: Any) -> list[Row]:
         if self._pool.closed:
             async with self._opening:
                 if self._pool.closed:
                     await self._pool.open()
         async with self._pool.connection() as connection:
-            cursor = await connection.execute(statement.encode(), values)
+            cursor = await connection.execute(statement.encode(), named or values)
             return await cursor.fetchall() if cursor.description else []
 
     # grants
@@ -78,8 +81,7 @@ class Auth:
     async def sign_up(self, request: Request) -> Response:
         body = await _body(request)
         email, password = body.get("email"), body.get("password")
-        if body.get("phone"):
-            raise _unsupported("signing up with a phone number")
+        _refuse_unkept(body)
         if not email:
             user = await self._create({"data": body.get("data")}, anonymous=True)
             return JSONResponse(await self._session(user, "anonymous"))
@@ -99,6 +101,7 @@ class Auth:
                 raise _unsupported(f"the grant type {other}")
 
     async def _sign_in(self, body: Row) -> Row:
+        _refuse_unkept(body)
         email, password = str(body.get("email", "")).lower(), str(body.get("password", ""))
         rows = await self._rows("select * from auth.users where lower(email) = %s and deleted_at is null", email)
         stored = rows[0]["encrypted_password"] if rows else None
@@ -122,7 +125,9 @@ class Auth:
         if row["revoked"] and not row["fresh"]:
             await self._rows("delete from auth.sessions where id = %s", row["session_id"])
             raise AuthError(400, "refresh_token_already_used", "Invalid Refresh Token: Already Used")
-        await self._rows("update auth.refresh_tokens set revoked = true, updated_at = now() where token = %s", token)
+        await self._rows(
+            "update auth.refresh_tokens set revoked = true, updated_at = now() where token = %s and not revoked", token
+        )
         users = await self._rows("select * from auth.users where id = %s and deleted_at is null", UUID(row["user_id"]))
         if not users:
             raise AuthError(400, "refresh_token_not_found", "Invalid Refresh Token: Refresh Token Not Found")
@@ -187,15 +192,13 @@ class Auth:
     async def put_user(self, request: Request) -> Response:
         user_id = await self._signed_in(request)
         body = await _body(request)
-        if body.get("phone"):
-            raise _unsupported("a phone number")
+        _refuse_unkept(body)
         await self._change(user_id, {"email": body.get("email"), "password": body.get("password"),
                                      "user_metadata": body.get("data")})  # fmt: skip
         return JSONResponse(await self._view(user_id))
 
     async def logout(self, request: Request) -> Response:
-        principal = self._bearer(request)
-        session, user = principal.claims.get("session_id"), principal.user_id
+        user, session = await self._signed_in(request), self._bearer(request).claims.get("session_id")
         match request.query_params.get("scope", "global"):
             case "local":
                 await self._rows("delete from auth.sessions where id = %s", session)
@@ -218,7 +221,11 @@ class Auth:
 
     async def admin_create(self, request: Request) -> Response:
         self._admin(request)
-        return JSONResponse(await self._view((await self._create(await _body(request)))["id"]))
+        wanted = await _body(request)
+        _refuse_unkept(wanted)
+        if wanted.get("ban_duration"):
+            raise _unsupported("creating a banned user: ban it afterwards")
+        return JSONResponse(await self._view((await self._create(wanted))["id"]))
 
     async def admin_list(self, request: Request) -> Response:
         self._admin(request)
@@ -243,13 +250,17 @@ class Auth:
     async def admin_update(self, request: Request) -> Response:
         self._admin(request)
         user_id = _id(request)
+        wanted = await _body(request)
+        _refuse_unkept(wanted)
         await self._view(user_id)
-        await self._change(user_id, await _body(request))
+        await self._change(user_id, wanted)
         return JSONResponse(await self._view(user_id))
 
     async def admin_delete(self, request: Request) -> Response:
         self._admin(request)
         user_id = _id(request)
+        if (await _body(request)).get("should_soft_delete"):
+            raise _unsupported("a soft delete")
         await self._view(user_id)
         await self._rows("delete from auth.users where id = %s", user_id)
         return JSONResponse({})
@@ -265,63 +276,42 @@ class Auth:
         hashed = await self._hash(wanted.get("password"))
         user_id = _given_id(wanted.get("id"))
         provider = {} if anonymous else {"provider": "email", "providers": ["email"]}
-        metadata = wanted.get("user_metadata") or wanted.get("data") or {}
+        metadata = _object(wanted, "user_metadata") or _object(wanted, "data")
+        identity = {"sub": str(user_id), "email": email, "email_verified": True, "phone_verified": False}
         try:
             rows = await self._rows(
-                "insert into auth.users (instance_id, id, aud, role, email, encrypted_password, email_confirmed_at, "
-                "raw_app_meta_data, raw_user_meta_data, created_at, updated_at, is_anonymous) values "
-                "('00000000-0000-0000-0000-000000000000', %s, 'authenticated', 'authenticated', %s, %s, "
-                "case when %s then null else now() end, %s, %s, now(), now(), %s) returning *",
-                user_id,
-                email,
-                hashed,
-                anonymous,
-                Jsonb(provider | (wanted.get("app_metadata") or {})),
-                Jsonb(metadata),
-                anonymous,
+                CREATE,
+                id=user_id,
+                email=email,
+                hashed=hashed,
+                anonymous=anonymous,
+                app_metadata=Jsonb(provider | _object(wanted, "app_metadata")),
+                user_metadata=Jsonb(metadata),
+                identity=Jsonb(metadata | identity),
             )
         except psycopg.errors.UniqueViolation:
             if email and await self._rows("select 1 from auth.users where lower(email) = %s", email):
                 raise AuthError(422, "user_already_exists", "User already registered") from None
             raise AuthError(422, "conflict", "A user with this id exists") from None
-        if email:
-            identity = {"sub": str(user_id), "email": email, "email_verified": True, "phone_verified": False}
-            await self._rows(
-                "insert into auth.identities (provider_id, user_id, identity_data, provider, last_sign_in_at, "
-                "created_at, updated_at) values (%s, %s, %s, 'email', now(), now(), now())",
-                str(user_id),
-                user_id,
-                Jsonb(identity | metadata),
-            )
         return rows[0]
 
     async def _change(self, user_id: UUID, wanted: Row) -> None:
         email = _email(wanted["email"]) if wanted.get("email") else None
         hashed = await self._hash(wanted.get("password"))
-        banned = wanted.get("ban_duration")
         try:
             await self._rows(
-                "update auth.users set email = coalesce(%s, email), is_anonymous = is_anonymous and %s::text is null, "
-                "email_confirmed_at = coalesce(email_confirmed_at, case when %s::text is not null then now() end), "
-                "encrypted_password = coalesce(%s, encrypted_password), "
-                "raw_user_meta_data = raw_user_meta_data || %s, raw_app_meta_data = raw_app_meta_data || %s, "
-                "banned_until = case when %s::text is null then banned_until when %s = 'none' then null "
-                "else now() + %s::interval end, updated_at = now() where id = %s",
-                email,
-                email,
-                email,
-                hashed,
-                Jsonb(wanted.get("user_metadata") or {}),
-                Jsonb(wanted.get("app_metadata") or {}),
-                banned,
-                banned,
-                None if banned == "none" else banned,
-                user_id,
+                CHANGE,
+                id=user_id,
+                email=email,
+                hashed=hashed,
+                user_metadata=Jsonb(_object(wanted, "user_metadata")),
+                app_metadata=Jsonb(_object(wanted, "app_metadata")),
+                banned=wanted.get("ban_duration"),
             )
         except psycopg.errors.UniqueViolation:
             message = "A user with this email address has already been registered"
             raise AuthError(422, "email_exists", message) from None
-        except psycopg.errors.InvalidDatetimeFormat:
+        except (psycopg.errors.InvalidDatetimeFormat, psycopg.errors.DatetimeFieldOverflow):
             raise AuthError(400, "validation_failed", "invalid format for ban duration") from None
 
     async def _view(self, user_id: UUID) -> Row:
@@ -394,6 +384,15 @@ def auth_routes(auth: Auth, keys: Keys) -> list[Route]:
             except Refused as error:
                 body = {"code": 403, "error_code": "bad_jwt", "msg": f"invalid JWT: {error}"}
                 return JSONResponse(body, 403)
+            except UnicodeEncodeError:
+                return JSONResponse(_UNSTORABLE.body, _UNSTORABLE.status)
+            except psycopg.Error as error:
+                # a NUL or half a surrogate pair; everything else is a trigger's, or the server's
+                if isinstance(error, psycopg.DataError) and error.sqlstate in (None, "22021", "22P05"):
+                    return JSONResponse(_UNSTORABLE.body, _UNSTORABLE.status)
+                _log.error("%s %s: %s %s", request.method, request.url.path, error.sqlstate, error.diag.message_primary)
+                body = {"code": 500, "error_code": "unexpected_failure", "msg": "Database error: see the project's log"}
+                return JSONResponse(body, 500)
 
         return respond
 
@@ -432,6 +431,25 @@ def auth_routes(auth: Auth, keys: Keys) -> list[Route]:
 
 def _unsupported(what: str) -> AuthError:
     return AuthError(501, "not_supported", f"The embedded Auth does not support {what}.")
+
+
+_UNSTORABLE = AuthError(400, "validation_failed", "a text holds a character that Postgres cannot store")
+
+
+def _refuse_unkept(wanted: Row) -> None:
+    """What would be dropped in silence is refused."""
+    for name in ("phone", "password_hash"):
+        if wanted.get(name):
+            raise _unsupported(f"a user's {name}")
+    if wanted.get("role") not in (None, "", "authenticated"):
+        raise _unsupported("a user with a role of their own")
+
+
+def _object(wanted: Row, name: str) -> Row:
+    value = wanted.get(name)
+    if value is not None and not isinstance(value, dict):
+        raise AuthError(400, "validation_failed", f"{name} must be an object")
+    return value or {}
 
 
 async def _body(request: Request) -> Row:
