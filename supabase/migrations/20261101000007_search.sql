@@ -445,7 +445,7 @@ begin
     from pg_class c where c.oid = to_regclass(format('pipeline.embeddings_space_%s', space.id));
   if own > 5000 and path_prefix is null and question.excluded is null
      and own * (0.2 + 0.0006 * space.dimensions) > 16 * wanted * everybodys / own then
-    select array_agg(n.id), array_agg(n.cosine) into ids, cosines
+    select array_agg(n.id order by n.cosine desc), array_agg(n.cosine order by n.cosine desc) into ids, cosines
       from pipeline.nearest_by_index(owner, visible, wanted, query_embedding, space) n;
     -- Fewer, when much of what is near was deleted a moment ago, or when an older pgvector stops early.
     if cardinality(ids) >= wanted then
