@@ -71,7 +71,6 @@ $$;
 alter role pipeline_worker set statement_timeout = '5min';
 alter role pipeline_worker set idle_in_transaction_session_timeout = '30s';
 grant usage on schema pipeline, extensions to pipeline_worker;
-grant usage on schema pipeline to service_role;
 
 create function pipeline.now()
   returns timestamptz
@@ -85,7 +84,7 @@ comment on function pipeline.now() is
   'The only clock. Declared stable, so that it can be an index condition; each statement sees the real time, so that '
   'what waited for a lock judges its lease anew. A test moves time by replacing this function as its owner.';
 revoke execute on function pipeline.now() from public, anon, authenticated;
-grant execute on function pipeline.now() to pipeline_worker, service_role;
+grant execute on function pipeline.now() to pipeline_worker;
 
 create table pipeline.settings (
   only_row        boolean primary key default true constraint there_is_one_row check (only_row),

@@ -24,7 +24,7 @@ create table pipeline.spaces (
 comment on table pipeline.spaces is 'Embedding spaces. Vectors are comparable only within one; search reads the active one.';
 create unique index spaces_one_active on pipeline.spaces (active) where active;
 alter table pipeline.spaces enable row level security;
-create policy everybody_reads on pipeline.spaces for select to authenticated, pipeline_worker using (true);
+create policy worker_reads on pipeline.spaces for select to pipeline_worker using (true);
 grant select on pipeline.spaces to pipeline_worker;
 
 create table pipeline.parses (
