@@ -245,7 +245,7 @@ async def test_wrong_password_and_unknown_user_are_told_alike(http, anon) -> Non
         ({"email": "a@example.com", "password": "short"}, 422, "weak_password"),
         ({"email": "a@example.com", "password": "x" * 73}, 422, "validation_failed"),
         ({"email": "a@example.com", "password": PASSWORD, "data": "text"}, 400, "validation_failed"),
-        ({"phone": "+4912345", "password": PASSWORD}, 501, "not_supported"),
+        ({"phone": "+4912345", "password": PASSWORD}, 422, "not_supported"),
         ([], 400, "bad_json"),
     ],
 )
@@ -302,20 +302,32 @@ async def test_administration_needs_the_service_key(http, anon) -> None:
 )
 async def test_what_is_left_out_is_refused_by_name(http, anon, method: str, path: str) -> None:
     answer = await http.request(method, f"/auth/v1{path}", headers=anon, json={})
-    assert (answer.status_code, answer.json()["error_code"]) == (501, "not_supported")
+    assert (answer.status_code, answer.json()["error_code"]) == (422, "not_supported")
     assert path.split("?")[0].strip("/") in answer.json()["msg"] or "pkce" in answer.json()["msg"]
+
+
+async def test_a_list_of_users_comes_in_pages_and_tells_how_many_there_are(http, anon, service) -> None:
+    await sign_up(http, anon)
+    await sign_up(http, anon)
+    first = await http.get("/auth/v1/admin/users?page=1&per_page=1", headers=service)
+    total = int(first.headers["x-total-count"])
+    assert len(first.json()["users"]) == 1 and total >= 2
+    assert first.headers["link"].startswith('</admin/users?page=2&per_page=1>; rel="next"')
+    last = await http.get(f"/auth/v1/admin/users?page={total}&per_page=1", headers=service)
+    assert "next" not in last.headers["link"]
+    assert last.json()["users"][0]["id"] != first.json()["users"][0]["id"]
 
 
 async def test_what_the_admin_api_does_not_keep_is_refused_not_dropped(http, service) -> None:
     base = {"email": address(), "password": PASSWORD}
     for extra in ({"phone": "+49123"}, {"password_hash": "$2a$"}, {"role": "supabase_admin"}):
         status, body = await post(http, "/admin/users", service, base | extra)
-        assert (status, body["error_code"]) == (501, "not_supported"), extra
+        assert (status, body["error_code"]) == (422, "not_supported"), extra
     _, user = await post(http, "/admin/users", service, base)
     answer = await http.request(
         "DELETE", f"/auth/v1/admin/users/{user['id']}", headers=service, json={"should_soft_delete": True}
     )
-    assert answer.status_code == 501
+    assert (answer.status_code, answer.json()["error_code"]) == (422, "not_supported")
 
 
 # keys and tokens

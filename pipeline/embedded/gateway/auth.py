@@ -1,7 +1,7 @@
 """Supabase Auth as its SDKs speak it: sign-up, password, anonymous and refresh grants, the user, logout, admin users.
 
 Users are confirmed at once: there is no mail. What is left out (mail and phone links, one-time codes, OAuth, SSO, MFA,
-recovery) is refused with 501 and its name.
+recovery) is refused with its name: as 422, because supabase-js takes every 5xx for an outage and hides its message.
 """
 
 from __future__ import annotations
@@ -241,7 +241,11 @@ class Auth:
         )
         total = await self._rows("select count(*) as n from auth.users where deleted_at is null")
         body = {"users": [await self._view(row["id"]) for row in rows], "aud": "authenticated"}
-        return JSONResponse(body, headers={"x-total-count": str(total[0]["n"])})
+        last = max(-(-total[0]["n"] // size), 1)
+        pages = [(page + 1, "next")] * (page < last) + [(last, "last")]
+        # supabase-js reads the count only beside a link
+        link = ", ".join(f'</admin/users?page={number}&per_page={size}>; rel="{rel}"' for number, rel in pages)
+        return JSONResponse(body, headers={"x-total-count": str(total[0]["n"]), "link": link})
 
     async def admin_get(self, request: Request) -> Response:
         self._admin(request)
@@ -430,7 +434,7 @@ def auth_routes(auth: Auth, keys: Keys) -> list[Route]:
 
 
 def _unsupported(what: str) -> AuthError:
-    return AuthError(501, "not_supported", f"The embedded Auth does not support {what}.")
+    return AuthError(422, "not_supported", f"The embedded Auth does not support {what}.")
 
 
 _UNSTORABLE = AuthError(400, "validation_failed", "a text holds a character that Postgres cannot store")
