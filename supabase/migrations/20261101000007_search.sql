@@ -397,7 +397,7 @@ begin
     '  e.embedding::extensions.halfvec(%2$s) operator(extensions.<=>) $1::extensions.halfvec(%2$s) as distance '
     'from pipeline.embeddings e where e.owner_id = %3$L and e.space_id = %4$s '
     'order by 2 limit %5$s) n where n.id is not null',
-    visible, space.dimensions, owner, space.id, wanted + 20)
+    visible, space.dimensions, owner, space.id, wanted + 10)
     using query_embedding;
 end
 $$;
@@ -486,7 +486,7 @@ declare
   -- How much of a mixed score is the cosine. The rest is the BM25, as a part of the best hit's; where even the best lacks
   -- much of the question, as a part of that of the whole question: else one common word in common would outdo the meaning.
   share double precision := 0.65;
-  candidates constant integer := greatest(60, wanted);
+  candidates constant integer := greatest(50, wanted);
   question pipeline.question;
   active pipeline.spaces;
   near_ids bigint[] := '{}';
