@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -165,20 +166,52 @@ async def test_a_token_carries_the_claims_that_policies_read(http, anon) -> None
 
 async def test_a_refresh_token_rotates_and_its_late_reuse_ends_the_session(http, anon, supabase) -> None:
     first = (await sign_up(http, anon))["refresh_token"]
-    status, renewed = await refresh(http, anon, first)
-    assert status == 200 and renewed["refresh_token"] != first
-    # two tabs at the same moment
-    status, _ = await refresh(http, anon, first)
+    status, second = await refresh(http, anon, first)
+    assert status == 200 and second["refresh_token"] != first
+    status, third = await refresh(http, anon, second["refresh_token"])
     assert status == 200
-    await sql(
-        supabase, "update auth.refresh_tokens set updated_at = now() - interval '11 seconds' where token = %s", first
-    )
+    await age(supabase, first, 9)
+    status, again = await refresh(http, anon, first)
+    assert (status, again["refresh_token"]) == (200, third["refresh_token"])
+    await age(supabase, first, 11)
     status, body = await refresh(http, anon, first)
     assert (status, body["error_code"]) == (400, "refresh_token_already_used")
-    status, body = await refresh(http, anon, renewed["refresh_token"])
+    status, body = await refresh(http, anon, third["refresh_token"])
     assert (status, body["error_code"]) == (400, "refresh_token_not_found")
-    answer = await http.get("/auth/v1/user", headers=as_user(anon, renewed))
+    answer = await http.get("/auth/v1/user", headers=as_user(anon, third))
     assert (answer.status_code, answer.json()["error_code"]) == (403, "session_not_found")
+
+
+async def test_who_lost_the_answer_of_a_refresh_gets_the_active_token_however_late(http, anon, supabase) -> None:
+    """As on hosted: the parent of the active token is no sign of a theft."""
+    first = (await sign_up(http, anon))["refresh_token"]
+    active = (await refresh(http, anon, first))[1]["refresh_token"]
+    await age(supabase, first, 3600)
+    status, again = await refresh(http, anon, first)
+    assert (status, again["refresh_token"]) == (200, active)
+
+
+async def test_tabs_that_refresh_at_once_get_one_token(http, anon) -> None:
+    first = (await sign_up(http, anon))["refresh_token"]
+    answers = await asyncio.gather(*(refresh(http, anon, first) for _ in range(5)))
+    assert {status for status, _ in answers} == {200}
+    assert len({body["refresh_token"] for _, body in answers}) == 1
+
+
+async def test_a_new_password_signs_the_other_sessions_out(http, anon) -> None:
+    email = address()
+    other = await sign_up(http, anon, email=email)
+    _, this = await post(http, "/token?grant_type=password", anon, {"email": email, "password": PASSWORD})
+    answer = await http.put("/auth/v1/user", headers=as_user(anon, this), json={"password": "another one"})
+    assert answer.status_code == 200
+    assert (await refresh(http, anon, other["refresh_token"]))[0] == 400
+    assert (await refresh(http, anon, this["refresh_token"]))[0] == 200
+
+
+async def age(supabase: EmbeddedSupabase, token: str, seconds: int) -> None:
+    """Make a token's use so many seconds old."""
+    statement = "update auth.refresh_tokens set updated_at = now() - make_interval(secs => %s) where token = %s"
+    await sql(supabase, statement, seconds, token)
 
 
 async def test_reuse_does_not_lengthen_the_time_in_which_reuse_is_forgiven(http, anon, supabase) -> None:

@@ -113,8 +113,10 @@ class Auth:
         return await self._session(rows[0], "password")
 
     async def _refresh(self, token: str) -> Row:
+        """A token is exchanged once. Again within 10 s (two tabs), or as the parent of the session's active token (the
+        answer got lost), it gives the active one; anything else is a theft and ends the session."""
         rows = await self._rows(
-            "select t.session_id, t.revoked, t.updated_at > now() - make_interval(secs => %s) as fresh, t.user_id "
+            "select t.*, t.updated_at > now() - make_interval(secs => %s) as recent "
             "from auth.refresh_tokens t where t.token = %s",
             REUSE_SECONDS,
             token,
@@ -122,40 +124,49 @@ class Auth:
         if not rows:
             raise AuthError(400, "refresh_token_not_found", "Invalid Refresh Token: Refresh Token Not Found")
         [row] = rows
-        if row["revoked"] and not row["fresh"]:
-            await self._rows("delete from auth.sessions where id = %s", row["session_id"])
-            raise AuthError(400, "refresh_token_already_used", "Invalid Refresh Token: Already Used")
-        await self._rows(
-            "update auth.refresh_tokens set revoked = true, updated_at = now() where token = %s and not revoked", token
-        )
         users = await self._rows("select * from auth.users where id = %s and deleted_at is null", UUID(row["user_id"]))
         if not users:
             raise AuthError(400, "refresh_token_not_found", "Invalid Refresh Token: Refresh Token Not Found")
         _refuse_banned(users[0])
-        return await self._session(users[0], "token_refresh", session_id=row["session_id"], parent=token)
-
-    async def _session(
-        self, user: Row, method: str, *, session_id: UUID | None = None, parent: str | None = None
-    ) -> Row:
-        now = int(time.time())
         refresh = secrets.token_urlsafe(16)
-        if session_id is None:
-            session_id = uuid4()
-            await self._rows(
-                "with s as (insert into auth.sessions (id, user_id, created_at, updated_at, aal) "
-                "values (%s, %s, now(), now(), 'aal1')) update auth.users set last_sign_in_at = now() where id = %s",
-                session_id,
-                user["id"],
-                user["id"],
-            )
-        await self._rows(
+        exchanged = await self._rows(
+            "with used as (update auth.refresh_tokens set revoked = true, updated_at = now() "
+            "where token = %s and not revoked returning user_id, token, session_id) "
             "insert into auth.refresh_tokens (token, user_id, revoked, created_at, updated_at, parent, session_id) "
-            "values (%s, %s, false, now(), now(), %s, %s)",
+            "select %s, user_id, false, now(), now(), token, session_id from used returning token",
+            token,
             refresh,
-            str(user["id"]),
-            parent,
-            session_id,
         )
+        if not exchanged:
+            active = await self._rows(
+                "select token, parent from auth.refresh_tokens where session_id = %s and not revoked", row["session_id"]
+            )
+            # not revoked when it was read: somebody else exchanged it at this very moment
+            again = not row["revoked"] or row["recent"] or (active and active[0]["parent"] == token)
+            if not active or not again:
+                await self._rows("delete from auth.sessions where id = %s", row["session_id"])
+                raise AuthError(400, "refresh_token_already_used", "Invalid Refresh Token: Already Used")
+            refresh = active[0]["token"]
+        return await self._answer(users[0], "token_refresh", row["session_id"], refresh)
+
+    async def _session(self, user: Row, method: str) -> Row:
+        """A new session and its first tokens."""
+        session_id, refresh = uuid4(), secrets.token_urlsafe(16)
+        await self._rows(
+            "with s as (insert into auth.sessions (id, user_id, created_at, updated_at, aal) "
+            "values (%s, %s, now(), now(), 'aal1') returning id, user_id), t as (insert into auth.refresh_tokens "
+            "(token, user_id, revoked, created_at, updated_at, session_id) "
+            "select %s, user_id, false, now(), now(), id from s) "
+            "update auth.users set last_sign_in_at = now() where id = %s",
+            session_id,
+            user["id"],
+            refresh,
+            user["id"],
+        )
+        return await self._answer(user, method, session_id, refresh)
+
+    async def _answer(self, user: Row, method: str, session_id: UUID, refresh: str) -> Row:
+        now = int(time.time())
         view = await self._view(user["id"])
         access = self._keys.sign(
             {
@@ -195,6 +206,11 @@ class Auth:
         _refuse_unkept(body)
         await self._change(user_id, {"email": body.get("email"), "password": body.get("password"),
                                      "user_metadata": body.get("data")})  # fmt: skip
+        if body.get("password"):  # whoever knew the old one is signed out
+            session = self._bearer(request).claims.get("session_id")
+            await self._rows(
+                "delete from auth.sessions where user_id = %s and id is distinct from %s", user_id, session
+            )
         return JSONResponse(await self._view(user_id))
 
     async def logout(self, request: Request) -> Response:
@@ -204,8 +220,10 @@ class Auth:
                 await self._rows("delete from auth.sessions where id = %s", session)
             case "others":
                 await self._rows("delete from auth.sessions where user_id = %s and id <> %s", user, session)
-            case _:
+            case "global":
                 await self._rows("delete from auth.sessions where user_id = %s", user)
+            case scope:
+                raise AuthError(400, "validation_failed", f"Unsupported logout scope {scope!r}")
         return Response(status_code=204)
 
     async def _signed_in(self, request: Request) -> UUID:
