@@ -262,3 +262,21 @@ async def test_the_index_of_all_vectors_gives_the_same_as_the_owners_own(db, use
         assert cosines.keys() == {row["id"] for row in indexed}
         for row in indexed:
             assert math.isclose(row["cosine"], cosines[row["id"]], abs_tol=1e-3)
+
+
+async def test_one_word_in_common_does_not_outdo_the_meaning(db, user):
+    """The best BM25 counts in full only where it covers the question."""
+    await publish(db, user, "a.md", KNEE, HIP, DENTAL)
+    vector = made_up_vector(hashlib.sha256(HIP.encode()).digest(), 1536)
+    [bm25] = [hit["score"] for hit in await search(db, user, "knee zebra unicorn")]
+    hits = {
+        hit["content"]: hit["score"] for hit in await search(db, user, "knee zebra unicorn", query_embedding=vector)
+    }
+    a, b = (
+        [float(x) for x in made_up_vector(hashlib.sha256(text.encode()).digest(), 1536)[1:-1].split(",")]
+        for text in (KNEE, HIP)
+    )
+    whole = math.log(1 + 2.5 / 1.5) + 2 * math.log(1 + 3.5 / 0.5)  # of knee, and of two words that occur nowhere
+    cosine = sum(x * y for x, y in zip(a, b, strict=True))
+    assert math.isclose(hits[KNEE], 0.65 * cosine + 0.35 * bm25 / whole, abs_tol=2e-3)
+    assert max(hits, key=hits.__getitem__) == HIP
