@@ -345,12 +345,13 @@ async def test_two_projects_run_at_once_and_leave_no_folder(monkeypatch, folder:
     tmp_path = Path(tempfile.mkdtemp())
     tmp_path.chmod(0o711)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    async with EmbeddedSupabase.start() as one, EmbeddedSupabase.start(bare=True) as two:
-        assert one.db_url != two.db_url and one.anon_key != two.anon_key
-        assert len(list(tmp_path.iterdir())) == 2
+    async with EmbeddedSupabase.start() as one:
         port = int(one.api_url.rsplit(":", 1)[1])
         with pytest.raises(SetupError, match=f"port {port} on 127.0.0.1 is taken"):
             async with EmbeddedSupabase.start(folder, port=port):
                 pass
+        async with EmbeddedSupabase.start(folder) as two:
+            assert one.db_url != two.db_url and one.anon_key != two.anon_key
+            assert len(list(tmp_path.iterdir())) == 1
     assert list(tmp_path.iterdir()) == []
     tmp_path.rmdir()
