@@ -77,6 +77,10 @@ _LINK = re.compile(r"!?\[([^\]]*)\]\([^)]*\)")
 _ESCAPE = re.compile(r"\\([!-/:-@\[-`{-~])")
 
 
+# Characters; a Chinese or Japanese one counts as four. More is a paragraph in large type, too long for a path.
+_LONGEST_HEADING = 200
+
+
 @dataclass(slots=True)
 class _Block:
     kind: str
@@ -92,8 +96,10 @@ def sections(pages: Sequence[Page]) -> list[Section]:
     stack: list[tuple[int, str]] = []
     previous = ""
     for block in _joined(pages) if paged else _all_blocks(pages):
+        title = plain(block.lines[0]) if block.kind == "heading" else ""
+        if len(title) + 3 * len(_CJK.findall(title)) > _LONGEST_HEADING:
+            block.kind = "text"
         if block.kind == "heading":
-            title = plain(block.lines[0])
             while stack and stack[-1][0] >= block.level:
                 stack.pop()
             if title:

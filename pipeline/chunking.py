@@ -21,6 +21,10 @@ from pipeline.blocks import Break, Section, Table, Unit, sections
 from pipeline.job import Chunk, Parsed
 
 Count = Callable[[str], int]
+LONGEST_WORD = 64
+"""Characters; a longer run without blanks is divided before any token is counted, which takes time by the character."""
+CHARACTERS_PER_TOKEN = 10
+"""At most. Some tokenizers take a run of any length for one unknown token, and a passage must not grow without end."""
 
 
 def chunk(parsed: Parsed, *, count_tokens: Count, max_tokens: int, overlap: float, input_limit: int) -> list[Chunk]:
@@ -36,6 +40,8 @@ def chunk(parsed: Parsed, *, count_tokens: Count, max_tokens: int, overlap: floa
 
 
 Passage = tuple[int | None, str | None, str]
+_PARTS = TextSplitter(LONGEST_WORD)
+_SLICE = 1024
 
 
 class _Cutter:
@@ -49,7 +55,7 @@ class _Cutter:
     def length(self, text: str) -> int:
         """Tokens of a part, without what is added to every text."""
         if len(text) > 40:
-            return max(1, self.count_tokens(text) - self.extra)
+            return max(1, self.count_tokens(text) - self.extra, len(text) // CHARACTERS_PER_TOKEN)
         if (tokens := self.known.get(text)) is None:
             tokens = self.known[text] = max(1, self.count_tokens(text) - self.extra)
         return tokens
@@ -105,11 +111,20 @@ class _Cutter:
         joint, cut, table = unit.joint, unit.cut, unit.table
         for line in unit.text.split("\n"):
             for word in line.split():
-                for piece in [word] if self.length(word) <= room else self.pieces(word, room):
+                for piece in self.parts(word, room):
                     yield Unit(piece, joint, cut, unit.page, table)
                     joint, cut, table = "", Break.WORD, None
                 joint = " "
             joint = "\n"
+
+    def parts(self, word: str, room: int) -> Iterator[str]:
+        """`word`, or where it is too long its parts."""
+        if len(word) <= LONGEST_WORD:
+            found = [word]
+        else:  # in slices, because the splitter's time grows faster than the text
+            found = [p for i in range(0, len(word), _SLICE) for p in _PARTS.chunks(word[i : i + _SLICE])]
+        for part in found:
+            yield from [part] if self.length(part) <= room else self.pieces(part, room)
 
     def pieces(self, text: str, limit: int) -> list[str]:
         """`text` in parts of at most `limit` tokens, where no sentence or word helps."""

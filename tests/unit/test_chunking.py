@@ -57,6 +57,27 @@ def test_a_heading_with_nothing_below_it_is_text_itself():
     ]
 
 
+def test_a_paragraph_in_large_type_is_text_and_loses_no_word():
+    title = " ".join(f"word{n}" for n in range(300))
+    chunks = cut(f"# Plan\n\n## {title}\n\ntext\n")
+    assert_legal(chunks)
+    assert {c.heading for c in chunks} == {"Plan"}
+    found = " ".join(c.content for c in chunks).split()
+    assert all(f"word{n}" in found for n in range(300))
+
+
+def test_a_run_without_blanks_is_divided_soon_and_whatever_the_tokenizer_says():
+    run = "".join(chr(97 + n * n % 26) for n in range(500_000))
+    began = time.perf_counter()
+    # a tokenizer that takes any run for one unknown token
+    chunks = chunk(
+        Parsed([Page(None, run)]), count_tokens=lambda t: 2 + len(t.split()), max_tokens=100, overlap=0, input_limit=140
+    )
+    assert "".join(c.content for c in chunks) == run
+    assert max(len(c.content) for c in chunks) <= 1100
+    assert time.perf_counter() - began < 10
+
+
 def test_a_hash_sign_in_code_is_no_heading():
     (only,) = cut("Run this:\n\n```sh\n# a comment\nls\n```\n")
     assert only.heading is None
