@@ -34,6 +34,8 @@ async def start_listener(project: Any, folder: Path, **more: str) -> subprocess.
             env=kept
             | {
                 "PYTHONPATH": str(ROOT),
+                # a killed listener leaves its downloads behind: here they go with the test's folder
+                "TMPDIR": str(folder),
                 "UPLOAD_PIPELINE_SUPABASE_URL": project.api_url,
                 "UPLOAD_PIPELINE_SUPABASE_SERVICE_ROLE_KEY": project.service_role_key,
                 "UPLOAD_PIPELINE_DATABASE_URL": project.url_as("pipeline_worker", project.worker_password),

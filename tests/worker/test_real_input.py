@@ -213,6 +213,7 @@ async def test_25_megabytes_of_an_ordinary_pdf(user, project, watch, tmp_path):
     seconds = time.monotonic() - began
     assert (job["state"], job["error"]) == ("completed", None)
     count = await watch.until("select chunk_count, page_count from pipeline.documents where owner_id = %s", user.id)
-    hit = (await user.search(KNEE))[0]
-    assert (hit["page"], "500 dollars" in hit["content"]) == (7, True)
     print(json.dumps({"bytes": len(content), "seconds": round(seconds, 1), **count, "peak_bytes": peaks}))
+    hit = (await user.search(KNEE))[0]
+    assert "500 dollars" in hit["content"]
+    assert hit["page"] in (6, 7)  # a passage has the page on which it begins, and text flows from page to page
