@@ -5,7 +5,7 @@ were written for this, with questions in other words than the answers'; and, in 
 names, whose passages are alike but for the one word that a question asks for. `id:2` is the answer, `id:1` helps.
 
 Each passage is published through the database's own functions and asked for through `public.search`, as its owner.
-Beside it stand a BM25 library on the same tokens, the vectors alone, and the fusion of both ranks that most samples use.
+Beside it: a BM25 library on the same tokens, the vectors alone, and the fusion of both ranks that most samples use.
 """
 
 from __future__ import annotations
