@@ -18,7 +18,7 @@ from pipeline.embedding import Embedder
 from pipeline.errors import SetupError
 from pipeline.listener import wake_ups
 from pipeline.parsing import Parser
-from pipeline.process import Processor
+from pipeline.process import Processor, sweep_leftovers
 from pipeline.queries import Queries, open_pool
 from pipeline.settings import Settings
 from pipeline.storage import Storage
@@ -148,6 +148,8 @@ async def run_listener(settings: Settings, *, stop: asyncio.Event, ready: Callab
     await _guard(url)
 
     listener_id = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:6]}"
+    if removed := sweep_leftovers():
+        _log.info("removed downloads of listeners that were killed", extra={"folders": removed})
     async with contextlib.AsyncExitStack() as stack:
         parser = make_parser(settings)
         stack.push_async_callback(parser.close)

@@ -5,7 +5,7 @@
     │   ├── Transient            try again later with backoff; counts a failure
     │   ├── Throttled            a provider asked us to slow down; counts no failure
     │   ├── Permanent            this file can never work; the job is dead at once
-    │   └── Misconfigured        our key or setting is wrong; pauses the stage, counts no failure
+    │   └── Misconfigured        our key or setting is wrong; tried every minute, counts no failure
     ├── LeaseLost                the job is no longer ours; nothing may be written
     ├── Superseded               the object changed or went away under the job
     └── SetupError               the process cannot start; the message names the remedy

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
+import shutil
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -20,6 +22,26 @@ from pipeline.storage import Storage
 
 _REPORT_SECONDS = 1.0
 """Progress within a stage is written at most this often: each report is a broadcast to the owner."""
+
+
+_FOLDER = "pipeline-job-"
+
+
+def sweep_leftovers() -> int:
+    """Remove downloads of listeners on this machine that were killed, whose process is gone; returns how many."""
+    removed = 0
+    for folder in Path(tempfile.gettempdir()).glob(f"{_FOLDER}*-*"):
+        pid = folder.name.removeprefix(_FOLDER).partition("-")[0]
+        if not pid.isdigit() or folder.is_symlink() or folder.stat().st_uid != os.getuid():
+            continue
+        try:
+            os.kill(int(pid), 0)
+        except ProcessLookupError:
+            shutil.rmtree(folder, ignore_errors=True)
+            removed += 1
+        except OSError:
+            continue
+    return removed
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +62,7 @@ class Processor:
         Raises LeaseLost, Superseded or a JobError. Nothing is visible to the owner's search before the end.
         """
         progress = _Progress(self.queries, job)
-        with tempfile.TemporaryDirectory(prefix="pipeline-job-") as folder:
+        with tempfile.TemporaryDirectory(prefix=f"{_FOLDER}{os.getpid()}-") as folder:
             file = await self.storage.fetch(job, Path(folder))
             await progress.enter(Stage.PARSE)
             parsed = await self._parse(job, file, progress)

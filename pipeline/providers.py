@@ -1,8 +1,8 @@
 """What a provider's answer means for a job: the one table, and the rule for when to ask again.
 
 Nothing is retried here and the SDKs' own retries are off. A provider that is down or over its limit
-becomes Throttled, which costs the job nothing and lets the queue pause that stage for all listeners at
-once; a retry inside one listener would only add load to a provider that asked for less.
+becomes Throttled, which costs the job nothing and makes it wait in the queue as long as the provider
+asked for; a retry inside one listener would only add load to a provider that asked for less.
 
     answer                                   OpenAI                       LlamaParse
     ─────────────────────────────────────────────────────────────────────────────────────────────

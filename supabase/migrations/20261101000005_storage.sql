@@ -67,6 +67,12 @@ begin
       message = format('Files in the bucket documents belong to a user: the first folder of the name must be a user''s id, and %L is none.', folder);
   end if;
 
+  -- Storage takes such a name as it is; what stands between it and a listener may not, and would ask for another object.
+  if new.name ~ '(^|/)\.{1,2}(/|$)' then
+    raise exception using errcode = 'insufficient_privilege',
+      message = 'No folder or file can be called "." or "..": please rename it and upload it again.';
+  end if;
+
   -- An object that came into another user's folder is that user's new document, not the old one with a new owner.
   if exists (select from pipeline.documents d
               where d.object_id = new.id and d.deleted_at is null and d.owner_id <> folder::uuid) then
