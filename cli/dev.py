@@ -21,13 +21,14 @@ def dev(
     data_dir: Annotated[
         Path | None,
         typer.Option(
-            help="Keep the project here; default: a folder of your user.", show_default=False, file_okay=False
+            help="Keep the project here; default: a temporary one, removed at the end.",
+            show_default=False,
+            file_okay=False,
         ),
     ] = None,
     port: Annotated[
         int | None, typer.Option(min=1, max=65535, help="The API's port; default: the one of the last start, if free.")
     ] = None,
-    temporary: Annotated[bool, typer.Option("--temporary", help="A new project, removed at the end.")] = False,
     no_listener: Annotated[bool, typer.Option("--no-listener", help="Do not work on jobs.")] = False,
     env_file: Annotated[
         Path | None,
@@ -41,18 +42,12 @@ def dev(
 
     Example: `pipeline dev --env-file .env`
     """
-    if temporary and data_dir:
-        raise typer.BadParameter("It is either kept or temporary.", param_hint="--temporary")
     logs.set_up(load().log_level)
-    run(_dev(data_dir, port, temporary, no_listener, env_file, json))
+    run(_dev(data_dir, port, no_listener, env_file, json))
 
 
-async def _dev(
-    data_dir: Path | None, port: int | None, temporary: bool, no_listener: bool, env_file: Path | None, json: bool
-) -> None:
-    from cli.local_project import Local, default_data_dir, listener, local_project
-
-    folder = None if temporary else data_dir or default_data_dir()
+async def _dev(folder: Path | None, port: int | None, no_listener: bool, env_file: Path | None, json: bool) -> None:
+    from cli.local_project import Local, listener, local_project
 
     def announce(local: Local) -> None:
         if env_file is not None:

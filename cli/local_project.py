@@ -12,8 +12,6 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import platformdirs
-
 from pipeline import migrate
 from pipeline.embedded import EmbeddedSupabase
 from pipeline.settings import Settings, load
@@ -60,14 +58,6 @@ class Local:
             parser="local",
             embedder="local",
         )
-
-
-def default_data_dir() -> Path:
-    """Where `pipeline dev` keeps its project."""
-    if _root():
-        # Started by root, Postgres runs as another user, who cannot see into root's home.
-        return Path("/var/lib/document-pipeline/dev")
-    return platformdirs.user_data_path("document-pipeline") / "dev"
 
 
 @contextlib.asynccontextmanager

@@ -52,15 +52,16 @@ class Dev:
         )
 
 
-def start_dev(data_dir: Path, *options: str) -> Dev:
-    """Start it and wait for its line."""
+def start_dev(data_dir: Path, *options: str, kept: bool = True) -> Dev:
+    """Start it and wait for its line. Not kept, its temporary folder is made in that of `data_dir`."""
+    where = ["--data-dir", str(data_dir)] if kept else []
     process = subprocess.Popen(
-        [*PIPELINE, "dev", "--json", "--data-dir", str(data_dir), *options],
+        [*PIPELINE, "dev", "--json", *where, *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         cwd=data_dir.parent,
-        env=clean_environment(UPLOAD_PIPELINE_LOG_LEVEL="WARNING"),
+        env=clean_environment(UPLOAD_PIPELINE_LOG_LEVEL="WARNING", TMPDIR=str(data_dir.parent)),
     )
     assert process.stdout is not None
     assert process.stderr is not None

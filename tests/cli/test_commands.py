@@ -102,7 +102,7 @@ def test_a_project_that_does_not_answer_is_a_sentence(runner, monkeypatch):
         ["jobs", "retry", "4", "--all"],
         ["jobs", "retry", "--state", "running", "--all"],
         ["ingest", "does-not-exist.pdf"],
-        ["dev", "--temporary", "--data-dir", "x"],
+        ["dev", "--port", "0"],
     ],
 )
 def test_wrong_usage_ends_with_2(runner, arguments):

@@ -72,6 +72,14 @@ def test_a_second_start_is_quick_keeps_its_data_and_leaves_nothing(folder):
         psycopg.connect(second.line["db_url"], connect_timeout=5)
 
 
+def test_without_a_data_folder_everything_is_temporary(folder):
+    (folder / "temporary-dev").mkdir()
+    running = start_dev(folder / "temporary-dev" / "unused", "--no-listener", kept=False)
+    assert list((folder / "temporary-dev").iterdir()) != []
+    assert stop_dev(running) == 0
+    assert list((folder / "temporary-dev").iterdir()) == []
+
+
 def test_a_data_folder_that_is_served_already_is_refused(dev):
     done = subprocess.run(
         [*PIPELINE, "dev", "--json", "--data-dir", str(dev.data_dir)],
