@@ -307,10 +307,18 @@ create function pipeline.release(job_ids bigint[], attempts integer[])
   security definer
   set search_path = ''
 as $$
+  with held as (
+    select j.id
+      from unnest(job_ids, attempts) as h (id, attempt)
+      join pipeline.jobs j on j.id = h.id and j.attempt = h.attempt
+     where j.state = 'running'
+     order by j.id
+       for no key update of j
+  )
   update pipeline.jobs j
      set state = 'available', available_at = pipeline.now(), claimed_by = null, lease_expires_at = null
-    from unnest(job_ids, attempts) as h (id, attempt)
-   where j.id = h.id and j.attempt = h.attempt and j.state = 'running'
+    from held
+   where j.id = held.id and j.state = 'running'
   returning j.id
 $$;
 comment on function pipeline.release is 'Gives running jobs back at once and without a failure: a listener that stops.';
