@@ -104,7 +104,7 @@ def database_url(settings: Settings) -> str:
     return url
 
 
-async def _guard(url: str) -> None:
+async def guard(url: str) -> None:
     """Refuse roles that may do too much, and databases that are not ready; says what to do."""
     try:
         async with await psycopg.AsyncConnection.connect(url, autocommit=True, connect_timeout=15) as connection:
@@ -145,7 +145,7 @@ async def run_listener(settings: Settings, *, stop: asyncio.Event, ready: Callab
     _require(settings.supabase_url, "UPLOAD_PIPELINE_SUPABASE_URL", "the listener")
     key = settings.supabase_service_role_key.get_secret_value()
     _require(key, "UPLOAD_PIPELINE_SUPABASE_SERVICE_ROLE_KEY", "the listener")
-    await _guard(url)
+    await guard(url)
 
     listener_id = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:6]}"
     if removed := sweep_leftovers():

@@ -13,6 +13,7 @@ from pipeline.errors import SetupError
 from pipeline.parsing.local import network_isolation
 from pipeline.queries import SCHEMA_VERSION
 from pipeline.settings import Settings
+from pipeline.storage import key_headers
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ async def check(settings: Settings) -> list[Finding]:
     findings = []
     try:
         url = app.database_url(settings)
-        await app._guard(url)
+        await app.guard(url)
         findings.append(Finding("database", True, "the listener's role can connect and the schema is there"))
         findings += await _schema(url)
     except SetupError as error:
@@ -121,11 +122,10 @@ async def _storage(settings: Settings) -> Finding:
             "no project or no key is set",
             "Set UPLOAD_PIPELINE_SUPABASE_URL and UPLOAD_PIPELINE_SUPABASE_SERVICE_ROLE_KEY.",
         )
-    headers = {"apikey": key} if key.startswith("sb_") else {"apikey": key, "authorization": f"Bearer {key}"}
     try:
         async with httpx.AsyncClient(timeout=15) as client:
             response = await client.get(
-                f"{settings.supabase_url.rstrip('/')}/storage/v1/bucket/documents", headers=headers
+                f"{settings.supabase_url.rstrip('/')}/storage/v1/bucket/documents", headers=key_headers(key)
             )
     except httpx.HTTPError as error:
         return Finding(

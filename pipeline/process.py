@@ -22,8 +22,6 @@ from pipeline.storage import Storage
 
 _REPORT_SECONDS = 1.0
 """Progress within a stage is written at most this often: each report is a broadcast to the owner."""
-
-
 _FOLDER = "pipeline-job-"
 
 

@@ -16,14 +16,19 @@ from pipeline.parsing.sniff import sniff
 _BLOCK = 1 << 16
 
 
+def key_headers(key: str) -> dict[str, str]:
+    """The headers that carry an API key: one of the new kind is no JWT and goes in `apikey` alone."""
+    return {"apikey": key} if key.startswith("sb_") else {"apikey": key, "authorization": f"Bearer {key}"}
+
+
 class Storage:
     """The project's Storage, read with the service key."""
 
     def __init__(self, supabase_url: str, key: str, max_bytes: int) -> None:
-        # A key of the new kind is no JWT and goes in `apikey` alone.
-        headers = {"apikey": key} if key.startswith("sb_") else {"apikey": key, "authorization": f"Bearer {key}"}
         self._client = httpx.AsyncClient(
-            base_url=f"{supabase_url.rstrip('/')}/storage/v1", headers=headers, timeout=httpx.Timeout(30, connect=10)
+            base_url=f"{supabase_url.rstrip('/')}/storage/v1",
+            headers=key_headers(key),
+            timeout=httpx.Timeout(30, connect=10),
         )
         self._max_bytes = max_bytes
 

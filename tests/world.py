@@ -55,7 +55,7 @@ async def new_user(project: Any) -> User:
 
 
 class Watch:
-    """Waits for what the database says, woken by its own LISTEN: no test sleeps and hopes."""
+    """Asks the database until it says what is awaited, or the time is up: no test sleeps and hopes."""
 
     def __init__(self, connection: psycopg.AsyncConnection[dict[str, Any]]) -> None:
         self.connection = connection

@@ -24,7 +24,6 @@ create table pipeline.documents (
   name                  text not null,
   size                  bigint,
   published_version     text,
-  published_name        text,
   published_at          timestamptz,
   published_job_id      bigint,
   content_sha256        bytea constraint content_sha256_is_32_bytes check (length(content_sha256) = 32),
@@ -50,7 +49,6 @@ comment on column pipeline.documents.object_id is 'storage.objects.id; no foreig
 comment on column pipeline.documents.object_version is 'The newest committed version.';
 comment on column pipeline.documents.name is 'The object''s name, with the owner''s folder.';
 comment on column pipeline.documents.published_version is 'The version whose text is searchable; null before the first publish.';
-comment on column pipeline.documents.published_name is 'The name at the time of the last publish.';
 comment on column pipeline.documents.published_job_id is 'The job whose chunks are the document''s.';
 comment on column pipeline.documents.content_sha256 is 'SHA-256 of the published version''s bytes, computed by the listener.';
 comment on column pipeline.documents.media_type is 'The published version''s type, sniffed from its bytes.';

@@ -24,8 +24,8 @@
 -- served. A claim serves waiting owners in turn. Who enqueues does not touch that row (a long client transaction would
 -- block every claim and acknowledgement); it appends to `wakeups`, and the next claim marks those owners as waiting.
 --
--- Locks are taken in one order: document, job, owner; several of a kind in the order of their ids. The claim takes
--- owners before jobs, but waits for neither.
+-- Locks are taken in one order: document, job, owner; several of a kind in the order of their ids. Once the claim has
+-- swept and woken, it takes owners before jobs, but waits for neither.
 
 create table pipeline.job_states (
   state text primary key,
@@ -182,8 +182,8 @@ comment on function pipeline.limits_changed is 'Brings the owners'' rows up to d
 create trigger limits_changed after insert or update or delete on pipeline.limits
   for each statement execute function pipeline.limits_changed();
 
--- One function for inserts, updates and deletes: what a statement changes in the states is guarded, written to the
--- history, counted, woken for and told to the listeners in one place.
+-- What a statement changes in the states is guarded, written to the history, counted and woken for here, for inserts,
+-- updates and deletes in turn.
 create function pipeline.jobs_inserted()
   returns trigger
   language plpgsql

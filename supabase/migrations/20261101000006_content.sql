@@ -393,7 +393,7 @@ begin
   end if;
   delete from pipeline.chunks c where c.document_id = job.document_id and c.job_id <> job.id;
   update pipeline.documents d
-     set published_version = job.object_version, published_name = d.name, published_at = pipeline.now(),
+     set published_version = job.object_version, published_at = pipeline.now(),
          published_job_id = job.id, content_sha256 = publish.content_sha256, media_type = publish.media_type,
          page_count = publish.page_count, failed_pages = publish.failed_pages, chunk_count = written,
          parser = publish.parser, embedding_model = (select s.model from pipeline.spaces s where s.id = publish.space_id),

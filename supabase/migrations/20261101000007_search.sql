@@ -85,7 +85,7 @@ comment on function pipeline.quoted is 'The owner''s lexeme as the input of a ts
 create function pipeline.lexemes(owner_id uuid, heading text, content text)
   returns tsvector
   language plpgsql
-  immutable
+  stable
   set search_path = ''
 as $$
 declare
@@ -114,7 +114,7 @@ comment on function pipeline.is_bigram is 'Whether a quoted lexeme comes from a 
 create function pipeline.phrase(owner_id uuid, input text)
   returns tsquery
   language plpgsql
-  immutable
+  stable
   set search_path = ''
 as $$
 declare
@@ -162,7 +162,7 @@ comment on type pipeline.question is
 create function pipeline.parse_question(owner_id uuid, input text)
   returns pipeline.question
   language plpgsql
-  immutable
+  stable
   set search_path = ''
 as $$
 declare
