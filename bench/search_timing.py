@@ -112,8 +112,8 @@ async def load(
     for person, size in population:
         await connection.execute(
             """insert into pipeline.documents (id, owner_id, object_id, object_version, bucket_id, name,
-                 published_version, published_name, published_at, published_job_id, content_sha256, chunk_count)
-               select gen_random_uuid(), %s, gen_random_uuid(), 'v', 'documents', %s || '/f' || i, 'v', 'f', now(), i,
+                 published_version, published_at, published_job_id, content_sha256, chunk_count)
+               select gen_random_uuid(), %s, gen_random_uuid(), 'v', 'documents', %s || '/f' || i, 'v', now(), i,
                       sha256(i::text::bytea), %s
                  from generate_series(0, %s - 1) i""",
             (person, str(person), PASSAGES_A_DOCUMENT, size // PASSAGES_A_DOCUMENT),

@@ -23,8 +23,8 @@ async def published(db: Database, owner: uuid.UUID, folders: dict[str, Sequence[
         await db.run(
             """with d as (
                  insert into pipeline.documents (owner_id, object_id, object_version, bucket_id, name,
-                   published_version, published_name, published_at, published_job_id, content_sha256, chunk_count)
-                 values (%s, gen_random_uuid(), 'v', 'documents', %s, 'v', 'f', now(), 0, sha256('x'), %s) returning *)
+                   published_version, published_at, published_job_id, content_sha256, chunk_count)
+                 values (%s, gen_random_uuid(), 'v', 'documents', %s, 'v', now(), 0, sha256('x'), %s) returning *)
                insert into pipeline.chunks (document_id, job_id, owner_id, ordinal, content, input_sha256, lexemes)
                select d.id, 0, d.owner_id, t.n, t.content, sha256(t.content::bytea),
                       pipeline.lexemes(d.owner_id, null, t.content)
