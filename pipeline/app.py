@@ -14,6 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
+from pipeline import faults
 from pipeline.embedding import Embedder
 from pipeline.errors import SetupError
 from pipeline.listener import wake_ups
@@ -141,6 +142,7 @@ async def run_listener(settings: Settings, *, stop: asyncio.Event, ready: Callab
     `ready` is called once, when the listener is about to claim. Raises SetupError, before anything is claimed, when the
     settings cannot work.
     """
+    faults.arm(settings.environment)
     url = database_url(settings)
     _require(settings.supabase_url, "UPLOAD_PIPELINE_SUPABASE_URL", "the listener")
     key = settings.supabase_service_role_key.get_secret_value()
@@ -190,7 +192,7 @@ async def run_listener(settings: Settings, *, stop: asyncio.Event, ready: Callab
         helpers = [
             asyncio.create_task(coroutine, name=name)
             for name, coroutine in (
-                ("wake-ups", worker.follow(wake_ups(url))),
+                ("wake-ups", worker.follow(wake_ups(url, check_seconds=min(30, settings.lease_seconds / 2)))),
                 ("leases", worker.keep_leases()),
                 ("tidy", worker.keep_tidy()),
                 ("seen", seen()),

@@ -9,7 +9,11 @@ from collections.abc import AsyncIterator
 
 import psycopg
 
+from pipeline import faults
+from pipeline.queries import ALIVE
+
 CHANNEL = "pipeline_jobs"
+_ANSWER_SECONDS = 10
 _log = logging.getLogger(__name__)
 
 
@@ -25,20 +29,18 @@ async def wake_ups(database_url: str, *, check_seconds: float = 30) -> AsyncIter
             connection = await psycopg.AsyncConnection.connect(
                 database_url,
                 autocommit=True,
-                connect_timeout=15,
                 application_name="pipeline listen",
-                keepalives_idle=30,
-                keepalives_interval=10,
-                keepalives_count=3,
+                **ALIVE,
             )
             async with connection:
-                await connection.execute(f"listen {CHANNEL}".encode())
+                await asyncio.wait_for(connection.execute(f"listen {CHANNEL}".encode()), timeout=_ANSWER_SECONDS)
                 failures = 0
+                await faults.point("listen.begun")
                 yield "connected"
                 while True:
                     async for notification in connection.notifies(timeout=check_seconds):
                         yield notification.payload
-                    await asyncio.wait_for(connection.execute("select 1"), timeout=15)
+                    await asyncio.wait_for(connection.execute("select 1"), timeout=_ANSWER_SECONDS)
         except (psycopg.OperationalError, TimeoutError) as error:
             failures += 1
             delay = min(30.0, 0.5 * 2 ** min(failures, 6)) * random.uniform(0.5, 1.0)  # noqa: S311 (jitter)

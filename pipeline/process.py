@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline import faults
 from pipeline.chunking import chunk
 from pipeline.embedding import Embedder
 from pipeline.errors import LeaseLost, Permanent, Transient
@@ -62,15 +63,22 @@ class Processor:
         progress = _Progress(self.queries, job)
         with tempfile.TemporaryDirectory(prefix=f"{_FOLDER}{os.getpid()}-") as folder:
             file = await self.storage.fetch(job, Path(folder))
+            await faults.point("fetch.done")
             await progress.enter(Stage.PARSE)
             parsed = await self._parse(job, file, progress)
             await progress.enter(Stage.CHUNK)
             chunks = await self._chunk(parsed)
+            await faults.point("chunk.done")
             inputs = [hashlib.sha256(c.embedding_input.encode()).digest() for c in chunks]
             await progress.enter(Stage.EMBED)
             await self._embed(job, chunks, inputs, progress)
             await progress.enter(Stage.PUBLISH)
-            return await self.queries.publish(job, self.space_id, file, parsed, self.parser.fingerprint, chunks, inputs)
+            await faults.point("publish.begun")
+            published = await self.queries.publish(
+                job, self.space_id, file, parsed, self.parser.fingerprint, chunks, inputs
+            )
+            await faults.point("publish.done")
+            return published
 
     async def _parse(self, job: Job, file: FetchedFile, progress: _Progress) -> Parsed:
         async for _ in _patiently(progress):
@@ -80,9 +88,12 @@ class Processor:
             if purchase.status == "wait" or purchase.parse_id is None:
                 continue
             parse_id = purchase.parse_id
+            await faults.point("parse.claimed")
 
             async def remember(provider_job_id: str, parse_id: int = parse_id) -> None:
+                await faults.point("parse.uploaded")
                 await self.queries.remember_parse(job, parse_id, provider_job_id)
+                await faults.point("parse.remembered")
 
             try:
                 parsed = await self.parser.parse(
@@ -94,7 +105,9 @@ class Processor:
             if not any(page.markdown.strip() for page in parsed.pages):
                 await self.queries.drop_parse(job, parse_id)
                 raise Permanent("No text was found in this file.")
+            await faults.point("parse.bought")
             await self.queries.store_parse(job, parse_id, parsed)
+            await faults.point("parse.stored")
             return parsed
         raise LeaseLost
 
@@ -117,13 +130,16 @@ class Processor:
         report = progress.within(Stage.EMBED)
         async for _ in _patiently(progress):
             status = await self.queries.begin_embeddings(job, self.space_id, list(text_of))
+            await faults.point("embed.claimed")
             to_buy = [sha for sha in text_of if status[sha] == "buy"]
             done = sum(1 for s in status.values() if s == "kept")
             for start in range(0, len(to_buy), self.embedder.batch_size):
                 batch = to_buy[start : start + self.embedder.batch_size]
                 await report(done / len(text_of))
                 vectors = await self.embedder.embed([text_of[sha] for sha in batch])
+                await faults.point("embed.bought")
                 kept = await self.queries.store_embeddings(job, self.space_id, batch, vectors)
+                await faults.point("embed.stored")
                 if kept != len(batch):
                     await progress.still_ours()
                     raise Transient("The file could not be finished; it is tried again.", detail="vectors were refused")

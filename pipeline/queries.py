@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -21,6 +23,20 @@ from pipeline.job import Chunk, FetchedFile, Job, Page, Parsed, Space, Stage
 SCHEMA_VERSION = 1
 """The version of the queue's contract that this release speaks; see pipeline.settings.schema_version."""
 
+_CONNECT_SECONDS = 15
+_LONG_SECONDS = 330.0
+"""For statements that grow with the file: more than the role's statement_timeout, so that the server ends them first."""
+
+ALIVE: dict[str, Any] = {
+    "connect_timeout": _CONNECT_SECONDS,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    # what was sent and is not acknowledged: a keepalive does not look for that
+    "tcp_user_timeout": 30_000,
+}
+"""How every connection of a listener notices that its other end is gone."""
+
 
 @dataclass(frozen=True, slots=True)
 class ParsePurchase:
@@ -34,11 +50,12 @@ class ParsePurchase:
 
 async def _configure(connection: psycopg.AsyncConnection) -> None:
     """Every connection works as pipeline_worker, also one that a pooler made us sign in as postgres for."""
-    await connection.set_autocommit(True)
-    row = await (await connection.execute("select current_user, session_user")).fetchone()
-    if row and row[0] == "postgres":
-        await connection.execute("set role pipeline_worker")
-    await register_vector_async(connection)
+    async with asyncio.timeout(_CONNECT_SECONDS):
+        await connection.set_autocommit(True)
+        row = await (await connection.execute("select current_user, session_user")).fetchone()
+        if row and row[0] == "postgres":
+            await connection.execute("set role pipeline_worker")
+        await register_vector_async(connection)
 
 
 def open_pool(database_url: str, *, size: int) -> AsyncConnectionPool:
@@ -50,30 +67,45 @@ def open_pool(database_url: str, *, size: int) -> AsyncConnectionPool:
         open=False,
         configure=_configure,
         timeout=30,
+        # the delays between attempts double until it is over: a short one finds a database that is back within seconds
+        reconnect_timeout=10,
         name="listener",
-        kwargs={"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3, "connect_timeout": 15},
+        kwargs=ALIVE,
     )
 
 
 class Queries:
     """The queue and the content, as pipeline_worker may use them.
 
-    Methods raise psycopg.Error when the database fails.
+    Methods raise psycopg.Error when the database fails, and psycopg.OperationalError when it does not answer in time.
     """
 
     def __init__(self, pool: AsyncConnectionPool, listener_id: str, lease_seconds: float) -> None:
         self._pool = pool
         self._listener_id = listener_id
         self._lease = timedelta(seconds=lease_seconds)
+        # short enough that a heartbeat that hangs leaves time for another one
+        self._patience = min(15.0, max(3.0, lease_seconds / 4))
 
-    async def _rows(self, query: str, *params: Any) -> list[tuple[Any, ...]]:
-        async with self._pool.connection() as connection:
+    @contextlib.asynccontextmanager
+    async def _connection(self, seconds: float | None = None) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+        """A connection for one statement. A pooler or a firewall may keep one open that leads nowhere: when no answer
+        comes in time, it is taken for lost, and its neighbours with it."""
+        try:
+            async with self._pool.connection() as connection, asyncio.timeout(seconds or self._patience):
+                yield connection
+        except TimeoutError:
+            await self._pool.drain()
+            raise psycopg.OperationalError("The database does not answer.") from None
+
+    async def _rows(self, query: str, *params: Any, seconds: float | None = None) -> list[tuple[Any, ...]]:
+        async with self._connection(seconds) as connection:
             return await (await connection.execute(query.encode(), params)).fetchall()
 
     # the queue
 
     async def claim(self, max_jobs: int) -> list[Job]:
-        async with self._pool.connection() as connection:
+        async with self._connection() as connection:
             cursor = connection.cursor(row_factory=class_row(Job))
             await cursor.execute(
                 "select * from pipeline.claim(%s, %s, %s, %s)",
@@ -121,7 +153,7 @@ class Queries:
 
     async def begin_parse(self, job: Job, content_sha256: bytes, fingerprint: str) -> ParsePurchase:
         """Raises LeaseLost."""
-        async with self._pool.connection() as connection:
+        async with self._connection(_LONG_SECONDS) as connection:
             cursor = connection.cursor(row_factory=dict_row)
             await cursor.execute(
                 "select * from pipeline.begin_parse(%s, %s, %s, %s)", (job.id, job.attempt, content_sha256, fingerprint)
@@ -155,6 +187,7 @@ class Queries:
             job.attempt,
             Jsonb(pages),
             Jsonb({str(number): reason for number, reason in parsed.failed_pages.items()}),
+            seconds=_LONG_SECONDS,
         )
         if not rows[0][0]:
             raise LeaseLost
@@ -173,7 +206,12 @@ class Queries:
         """SHA-256 of each input to kept, buy or wait; raises LeaseLost."""
         try:
             rows = await self._rows(
-                "select * from pipeline.begin_embeddings(%s, %s, %s, %s)", job.id, job.attempt, space_id, list(inputs)
+                "select * from pipeline.begin_embeddings(%s, %s, %s, %s)",
+                job.id,
+                job.attempt,
+                space_id,
+                list(inputs),
+                seconds=_LONG_SECONDS,
             )
         except psycopg.Error as error:
             raise _translated(error) from error
@@ -188,6 +226,7 @@ class Queries:
             space_id,
             list(inputs),
             [HalfVector(vector) for vector in vectors],
+            seconds=_LONG_SECONDS,
         )
         return rows[0][0]
 
@@ -218,6 +257,7 @@ class Queries:
                 [chunk.heading for chunk in chunks],
                 [chunk.content for chunk in chunks],
                 list(inputs),
+                seconds=_LONG_SECONDS,
             )
         except psycopg.Error as error:
             raise _translated(error) from error
@@ -226,7 +266,7 @@ class Queries:
     # housekeeping
 
     async def purge(self) -> int:
-        rows = await self._rows("select pipeline.purge()")
+        rows = await self._rows("select pipeline.purge()", seconds=_LONG_SECONDS)
         return rows[0][0]
 
     async def seen(self, release: str, parser: str, space: str, *, stopped: bool = False) -> None:
@@ -235,7 +275,7 @@ class Queries:
         )
 
     async def health(self) -> dict[str, Any]:
-        async with self._pool.connection() as connection:
+        async with self._connection() as connection:
             cursor = connection.cursor(row_factory=dict_row)
             await cursor.execute("select * from pipeline.health()")
             return await cursor.fetchone() or {}

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import httpx
 
+from pipeline import faults
 from pipeline.errors import Misconfigured, Permanent, Superseded, Throttled
 from pipeline.job import FetchedFile, Job
 from pipeline.parsing.sniff import sniff
@@ -73,6 +74,7 @@ class Storage:
                             )
                         digest.update(block)
                         file.write(block)
+                        await faults.point("fetch.block")
                 etag = response.headers.get("etag")
         except httpx.HTTPError as error:
             raise Throttled(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psycopg
 
+from pipeline import faults
 from pipeline.errors import JobError, LeaseLost, Misconfigured, Permanent, Superseded, Throttled, Transient
 from pipeline.job import Job
 from pipeline.process import Processor
@@ -68,6 +69,8 @@ class Worker:
             return []
         try:
             jobs = await self._queries.claim(room)
+            if jobs:
+                await faults.point("claim.done")
             if len(jobs) < room:
                 self._idle.set()
             return jobs
@@ -92,6 +95,7 @@ class Worker:
                 continue
             try:
                 held = await self._queries.heartbeat(list(jobs.values()))
+                await faults.point("lease.renewed")
             except psycopg.OperationalError as error:
                 _log.warning("heartbeat failed; trying again", extra={"reason": type(error).__name__})
                 continue
@@ -107,7 +111,7 @@ class Worker:
             self._idle.clear()
             try:
                 while await self._queries.purge():
-                    pass
+                    await faults.point("purge.step")
             except psycopg.OperationalError as error:
                 _log.warning("purge failed; trying again", extra={"reason": type(error).__name__})
 
@@ -121,7 +125,9 @@ class Worker:
         if left:
             await asyncio.wait(left)
             try:
+                await faults.point("release.begun")
                 await self._queries.release(list(left.values()))
+                await faults.point("release.done")
             except psycopg.OperationalError:
                 _log.warning("could not release; the leases will expire", extra={"jobs": len(left)})
         self._reap()
@@ -166,7 +172,9 @@ class Worker:
 
     async def _tell(self, job: Job, report: Awaitable[object]) -> None:
         try:
+            await faults.point("outcome.begun")
             await report
+            await faults.point("outcome.stored")
         except psycopg.OperationalError as error:
             _log.warning(
                 "outcome not stored; the lease will expire", extra={**_ids(job), "reason": type(error).__name__}
