@@ -252,7 +252,7 @@ comment on function pipeline.under is 'Whether a document''s name begins so, wit
 create function pipeline.visible(owner uuid, question pipeline.question, path_prefix text)
   returns text
   language sql
-  immutable
+  stable
   set search_path = ''
 as $$
   select format('d.owner_id = %L and d.deleted_at is null and d.published_job_id = c.job_id', $1)
@@ -280,7 +280,7 @@ declare
   passages double precision[];
   average double precision;
   unknown integer;
-  whole double precision;
+  whole_question double precision;
   few boolean;
   bm25 text;
   frequencies text;
@@ -309,7 +309,7 @@ begin
     return;
   end if;
   select sum(ln(1 + (greatest(total, p) - p + 0.5) / (p + 0.5))) + unknown * ln(1 + (total + 0.5) / 0.5)
-    into whole
+    into whole_question
     from unnest(passages) p;
 
   -- The rarest words choose the candidates; all words rank them. Where a phrase or a small folder chooses, all words do.
@@ -362,12 +362,12 @@ begin
     exit when seen < top or cardinality(ids) >= wanted;
     top := top * 10;
   end loop;
-  return query select u.id, u.score, whole from unnest(ids[1:wanted], scores[1:wanted]) as u (id, score);
+  return query select u.id, u.score, whole_question from unnest(ids[1:wanted], scores[1:wanted]) as u (id, score);
   if cardinality(also) > 0 then
     return query execute
       'select r.id, ' || bm25 || ', $2 from (select c.id, ' || frequencies ||
       '  from pipeline.chunks c where c.id = any ($1) offset 0) r'
-      using also, whole;
+      using also, whole_question;
   end if;
 end
 $$;
@@ -489,8 +489,8 @@ declare
   candidates constant integer := greatest(50, wanted);
   question pipeline.question;
   active pipeline.spaces;
-  near_ids bigint[] := '{}';
-  cosines double precision[] := '{}';
+  near_ids bigint[];
+  cosines double precision[];
 begin
   if owner is null then
     raise insufficient_privilege using message = 'Search needs a signed-in user.';
