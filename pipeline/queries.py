@@ -25,7 +25,7 @@ SCHEMA_VERSION = 1
 
 _CONNECT_SECONDS = 15
 _LONG_SECONDS = 330.0
-"""For statements that grow with the file: more than the role's statement_timeout, so that the server ends them first."""
+"""For statements that grow with the file: longer than the role's statement_timeout, so that the server ends first."""
 
 ALIVE: dict[str, Any] = {
     "connect_timeout": _CONNECT_SECONDS,

@@ -18,6 +18,7 @@ from pipeline.queries import Queries
 
 _log = logging.getLogger(__name__)
 
+_AGAIN_SECONDS = 1.0
 _UNKNOWN = "Something went wrong on our side; the file is tried again."
 
 
@@ -76,6 +77,8 @@ class Worker:
             return jobs
         except psycopg.OperationalError as error:
             _log.warning("claim failed; trying again", extra={"reason": type(error).__name__})
+            # The wake-up that this claim answered is used up: without another one the job would wait for the poll.
+            asyncio.get_running_loop().call_later(_AGAIN_SECONDS, self._wake.set)
             return []
 
     def _reap(self) -> None:

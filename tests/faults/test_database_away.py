@@ -1,0 +1,134 @@
+"""The database crashes, restarts, stays away, or is behind a connection that leads nowhere."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+
+from tests.faults.proxy import Proxy
+from tests.faults.world import BATCH, World, document, reconnect
+
+
+async def embedding(world: World) -> None:
+    """A job is being embedded."""
+    await world.until("select from pipeline.jobs where state = 'running' and stage = 'embed'")
+
+
+async def published_whole(world: World, files: int) -> None:
+    jobs = await world.all_ended()
+    assert [job["state"] for job in jobs] == ["completed"] * files
+    per_file = len(await world.chunks()) / files
+    assert per_file == int(per_file) > 0
+    await world.is_sound()
+
+
+async def test_a_crash_of_the_database_in_the_middle_of_a_job(ground, world):
+    owner = await world.db.sign_up()
+    await world.upload(owner, "plan.txt", document(2 * BATCH, pages=3))
+    listener = await world.start(faults="embed.bought:freeze:2", lease_seconds=3)
+    await listener.logged("fault")
+    await ground.crash()
+    listener.signal(signal.SIGCONT)
+    # the work in hand fails for want of a database, and nobody can be told
+    await listener.logged("database lost")
+    await ground.start()
+    back = time.monotonic()
+    await reconnect(world.db)
+    await published_whole(world, 1)
+    assert time.monotonic() - back < 30
+    await world.upload(owner, "next.txt", document(topic="teeth"))
+    await world.all_ended()
+    assert not listener.ended.done()
+    # the batch that was in hand when the database went is the only one that is paid for again
+    assert world.bought_twice() <= BATCH
+    assert world.parser.bill.uploads == 2
+
+
+async def test_a_database_that_is_away_for_a_while_costs_no_file_a_failure(ground, world):
+    """Jobs that wait, wait; the listener stays, complains, and goes on within seconds."""
+    owner = await world.db.sign_up()
+    listener = await world.start()
+    await ground.crash()
+    await listener.logged("claim failed; trying again")
+    await asyncio.sleep(12)  # longer than the pool's patience with one attempt
+    assert not listener.ended.done()
+    await ground.start()
+    await reconnect(world.db)
+    back = time.monotonic()
+    await world.upload(owner, "plan.txt", document())
+    [job] = await world.all_ended()
+    assert (job["state"], job["failures"], job["attempt"]) == ("completed", 0, 1)
+    assert time.monotonic() - back < 20
+
+
+@pytest.fixture
+async def proxy(world: World):
+    """What stands between the listener and its database."""
+    address = conninfo_to_dict(world.settings["database_url"])
+    async with Proxy((str(address["host"]), int(str(address["port"])))).serve() as proxy:
+        world.settings["database_url"] = world.settings["database_url"].replace(
+            f":{address['port']}/", f":{proxy.port}/"
+        )
+        yield proxy
+
+
+async def test_connections_that_are_cut_at_rest(world, proxy):
+    """Notifications alone must do: the listener does not poll."""
+    owner = await world.db.sign_up()
+    listener = await world.start(poll_seconds=3600)
+    for n in range(3):
+        await world.until(
+            "select from pg_stat_activity where application_name = 'pipeline listen' and query ~ '^listen'"
+        )
+        proxy.cut()
+        await world.upload(owner, f"{n}.txt", document(topic=f"case {n}"))
+        await listener.logged("listen connection lost", count=n + 1)
+        await published_whole(world, n + 1)
+
+
+async def test_connections_that_are_cut_at_work(world, proxy):
+    await world.upload(await world.db.sign_up(), "plan.txt", document(2 * BATCH))
+    listener = await world.start(faults="embed.bought:freeze:2", lease_seconds=3)
+    await listener.logged("fault")
+    proxy.refuse()
+    listener.signal(signal.SIGCONT)
+    await listener.logged("database lost")
+    proxy.refuse(False)
+    await published_whole(world, 1)
+    assert world.bought_twice() <= BATCH
+
+
+async def test_a_half_open_listen_connection_is_noticed(world, proxy):
+    """Nothing closes: it is the silence that tells. What was missed meanwhile is caught up."""
+    owner = await world.db.sign_up()
+    listener = await world.start(poll_seconds=3600, lease_seconds=4)
+    proxy.stall()
+    await world.upload(owner, "plan.txt", document())
+    await listener.logged("listen connection lost", timeout=40)
+    proxy.cut()
+    proxy.resume()
+    await published_whole(world, 1)
+
+
+async def test_half_open_connections_of_a_working_listener_are_noticed(world, proxy):
+    """Another listener, which reaches the database, takes the job over; the first one goes on when it can."""
+    owner = await world.db.sign_up()
+    await world.upload(owner, "plan.txt", document(2 * BATCH))
+    cut_off = await world.start(faults="embed.bought:freeze:2", lease_seconds=2)
+    await cut_off.logged("fault")
+    proxy.stall()
+    cut_off.signal(signal.SIGCONT)
+    direct = world.settings["database_url"].replace(f":{proxy.port}/", f":{world.db.server.port}/")
+    async with world.listening(database_url=direct):
+        await published_whole(world, 1)
+    assert world.bought_twice() <= BATCH
+    await cut_off.logged("heartbeat failed; trying again", timeout=40)
+    proxy.cut()
+    proxy.resume()
+    await world.upload(owner, "next.txt", document(2 * BATCH, topic="teeth"))
+    await published_whole(world, 2)
+    assert not cut_off.ended.done()

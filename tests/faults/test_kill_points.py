@@ -1,0 +1,148 @@
+"""A listener is killed at every point of a job's way; another one finishes, and nothing tells the difference."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from pipeline import faults
+from pipeline.errors import SetupError
+from pipeline.settings import Settings
+from tests.fakes.fake_openai import rate_limited
+from tests.fakes.server import Fault
+from tests.faults.world import BATCH, World, cloned, document
+
+DOCUMENT = document(2 * BATCH + 20, pages=3)
+"""Three batches of vectors."""
+
+ON_THE_WAY = [
+    "listen.begun",
+    "claim.done",
+    "fetch.block",
+    "fetch.done",
+    "parse.claimed",
+    "parse.uploaded",
+    "parse.remembered",
+    "parse.bought",
+    "parse.stored",
+    "chunk.done",
+    "embed.claimed",
+    "embed.bought:2",
+    "embed.stored:2",
+    "publish.begun",
+    "publish.done",
+]
+ELSEWHERE = {"outcome.begun", "outcome.stored", "lease.renewed", "release.begun", "release.done", "purge.step"}
+QUICK = {"lease_seconds": 1}
+
+
+@pytest_asyncio.fixture(scope="module")
+async def whole(ground, nursery, tmp_path_factory) -> list[dict[str, Any]]:
+    """What a run without a fault publishes."""
+    async with cloned(ground) as db, World.open(db, tmp_path_factory.mktemp("whole"), nursery) as world:
+        await world.upload(await db.sign_up(), "plan.txt", DOCUMENT)
+        async with world.listening():
+            await world.all_ended()
+        return await world.chunks()
+
+
+async def finished_by_another(world: World, whole: list[dict[str, Any]], *, paid_again: int = 0) -> dict[str, Any]:
+    """Another listener finishes what a killed one has left, as if nothing had happened; returns the job."""
+    async with world.listening():
+        [job] = await world.all_ended()
+    assert (job["state"], job["error"]) == ("completed", None)
+    assert await world.chunks() == whole
+    assert world.bought_twice() <= paid_again
+    await world.is_sound()
+    return job
+
+
+@pytest.mark.parametrize("point", ON_THE_WAY)
+async def test_a_kill_on_the_way_loses_and_doubles_nothing(world, whole, point):
+    owner = await world.db.sign_up()
+    await world.upload(owner, "plan.txt", DOCUMENT)
+    point, _, passage = point.partition(":")
+    listener = await world.start(faults=f"{point}:kill:{passage or 1}", ready=False, **QUICK)
+    assert await listener.end() == -signal.SIGKILL
+    assert listener.lines("fault")[-1]["point"] == point
+    job = await finished_by_another(world, whole, paid_again=BATCH if point == "embed.bought" else 0)
+    if point != "listen.begun":  # where it may have claimed already, or not
+        assert job["attempt"] == (1 if point == "publish.done" else 2)
+    assert world.parser.bill.uploads == (2 if point == "parse.uploaded" else 1)
+
+
+@pytest.mark.parametrize("point", ["outcome.begun", "outcome.stored"])
+async def test_a_kill_while_a_failure_is_reported(world, whole, point):
+    world.embedder.script.add(Fault(status=429, body=rate_limited(), headers={"retry-after": "0.1"}))
+    await world.upload(await world.db.sign_up(), "plan.txt", DOCUMENT)
+    listener = await world.start(faults=f"{point}:kill", ready=False, **QUICK)
+    assert await listener.end() == -signal.SIGKILL
+    job = await finished_by_another(world, whole)
+    # the queue heard of a throttled attempt, which costs nothing, or of a listener that fell silent
+    assert job["failures"] == (1 if point == "outcome.begun" else 0)
+
+
+async def test_a_kill_after_a_heartbeat(world, whole):
+    await world.upload(await world.db.sign_up(), "plan.txt", DOCUMENT)
+    listener = await world.start(faults="embed.bought:hang lease.renewed:kill:2", ready=False, **QUICK)
+    assert await listener.end() == -signal.SIGKILL
+    await finished_by_another(world, whole, paid_again=BATCH)
+
+
+@pytest.mark.parametrize("point", ["release.begun", "release.done"])
+async def test_a_kill_while_a_listener_stops(world, whole, point):
+    await world.upload(await world.db.sign_up(), "plan.txt", DOCUMENT)
+    listener = await world.start(faults=f"embed.bought:hang {point}:kill", drain_seconds=0, **QUICK)
+    await listener.logged("fault")
+    listener.signal(signal.SIGTERM)
+    assert await listener.end() == -signal.SIGKILL
+    job = await finished_by_another(world, whole, paid_again=BATCH)
+    assert job["failures"] == (1 if point == "release.begun" else 0)
+
+
+async def test_a_kill_in_the_middle_of_a_purge(world):
+    owner = await world.db.sign_up()
+    await world.upload(owner, "plan.txt", document(1100))
+    async with world.listening():
+        await world.all_ended()
+    await world.db.delete(owner, "plan.txt")
+    assert await world.chunks() == []
+    listener = await world.start(faults="purge.step:kill", ready=False)
+    assert await listener.end() == -signal.SIGKILL
+    assert (await world.db.one("select count(*) as n from pipeline.chunks"))["n"] > 0
+    async with world.listening():
+        await world.until("select from pipeline.documents where purged_at is not null")
+    for table in ("chunks", "embeddings", "embedding_purchases", "parses"):
+        assert await world.db.all(f"select from pipeline.{table}") == []
+
+
+@pytest.mark.parametrize("point", ["fetch.done", "parse.bought", "embed.bought", "publish.begun"])
+async def test_an_error_of_ours_costs_one_failure_and_tells_nobody_what_it_was(world, point):
+    await world.upload(await world.db.sign_up(), "plan.txt", document())
+    listener = await world.start(faults=f"{point}:raise")
+    [job] = await world.all_ended()
+    assert (job["state"], job["failures"], job["attempt"]) == ("completed", 1, 2)
+    [failed] = listener.lines("job failed")
+    assert failed["class"] == "transient" and "RuntimeError" in failed["detail"]
+    assert "fault" not in failed["error"]
+    await world.is_sound()
+
+
+def test_every_point_is_tried():
+    assert {point.partition(":")[0] for point in ON_THE_WAY} | ELSEWHERE == set(faults.POINTS)
+
+
+@pytest.mark.parametrize("wrong", ["embed.store:kill", "embed.stored", "embed.stored:kil", "embed.stored:kill:x"])
+def test_what_is_no_fault_is_refused(monkeypatch, wrong):
+    monkeypatch.setenv(faults.VARIABLE, wrong)
+    with pytest.raises(SetupError, match="is not point:action"):
+        faults.arm("development")
+
+
+def test_faults_are_refused_in_production(monkeypatch):
+    monkeypatch.setenv(faults.VARIABLE, "embed.stored:kill")
+    with pytest.raises(SetupError, match="production"):
+        faults.arm(Settings(_env_file=None, environment="production").environment)  # type: ignore[call-arg]

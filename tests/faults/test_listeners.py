@@ -1,0 +1,125 @@
+"""Listeners that stop, freeze, live in another time, or are of another release than their neighbour."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+
+import pytest
+
+from tests.faults.world import BATCH, World, document, stands_still
+
+
+async def frozen_listener(world: World, point: str, **more) -> tuple:
+    """A listener that stands still at a point, with the job that it holds."""
+    listener = await world.start(faults=f"{point}:freeze", **more)
+    await listener.logged("fault")
+    async with asyncio.timeout(10):
+        while not stands_still(listener):
+            await asyncio.sleep(0.01)
+    return listener, await world.db.one("select * from pipeline.jobs where state = 'running'")
+
+
+@pytest.mark.parametrize("point", ["fetch.done", "parse.bought", "embed.bought", "publish.begun"])
+async def test_a_frozen_listener_is_replaced_and_changes_nothing_when_it_thaws(world, point):
+    await world.upload(await world.db.sign_up(), "plan.txt", document())
+    frozen, _ = await frozen_listener(world, point, lease_seconds=1)
+    async with world.listening():
+        [job] = await world.all_ended()
+    published = await world.chunks()
+    assert (job["state"], job["attempt"]) == ("completed", 2)
+    frozen.signal(signal.SIGCONT)
+    await frozen.logged("lease lost")
+    frozen.signal(signal.SIGTERM)
+    assert await frozen.end() == 0
+    assert frozen.lines("job completed") == []
+    assert await world.db.all("select * from pipeline.jobs") == [job]
+    assert await world.chunks() == published
+    assert len(await world.db.all("select from pipeline.job_events where to_state = 'completed'")) == 1
+    # what the frozen one had in hand when it stood still is all that is paid for twice
+    assert world.parser.bill.uploads == (2 if point == "parse.bought" else 1) or world.parser.bill.uploads == 1
+    assert world.bought_twice() <= (BATCH if point == "embed.bought" else 0)
+
+
+async def test_time_that_jumps_forwards_takes_the_lease_and_nothing_else(world):
+    await world.upload(await world.db.sign_up(), "plan.txt", document())
+    frozen, _ = await frozen_listener(world, "embed.stored")
+    await world.db.move_time("3 days")
+    frozen.signal(signal.SIGCONT)
+    [job] = await world.all_ended()
+    assert (job["state"], job["attempt"], job["failures"]) == ("completed", 2, 1)
+    assert len(frozen.lines("job completed")) == 1
+    await world.is_sound()
+
+
+async def test_time_that_jumps_backwards_costs_nothing(world):
+    await world.upload(await world.db.sign_up(), "plan.txt", document())
+    frozen, _ = await frozen_listener(world, "embed.stored")
+    await world.db.move_time("-3 days")
+    frozen.signal(signal.SIGCONT)
+    [job] = await world.all_ended()
+    assert (job["state"], job["attempt"], job["failures"]) == ("completed", 1, 0)
+    await world.upload(job["owner_id"], "next.txt", document(topic="teeth"))
+    assert [job["state"] for job in await world.all_ended()] == ["completed"] * 2
+
+
+async def test_what_fits_in_the_grace_period_finishes_and_the_rest_goes_to_another_listener_at_once(world):
+    slow, quick = await world.db.sign_up(), await world.db.sign_up()
+    # a lease of ten minutes: only a release can be so quick
+    await world.upload(slow, "slow.txt", document(topic="slow"))
+    stopping = await world.start(faults="embed.bought:hang", lease_seconds=600, drain_seconds=2, concurrency=2)
+    await stopping.logged("fault")
+    await world.upload(quick, "quick.txt", document(2 * BATCH, topic="quick"))
+    await world.until("select from pipeline.jobs where owner_id = %s and state = 'running'", quick)
+    stopping.signal(signal.SIGTERM)
+    async with world.listening(lease_seconds=600):
+        assert await stopping.end() == 0
+        stopped = time.monotonic()
+        jobs = await world.all_ended()
+        assert time.monotonic() - stopped < 10
+    assert [(job["state"], job["failures"], job["attempt"]) for job in jobs] == [
+        ("completed", 0, 2),
+        ("completed", 0, 1),
+    ]
+    last = stopping.lines()[-1]
+    assert last["event"] == "stopped"
+    row = await world.db.one("select count(*) filter (where stopped_at is not null) as n from pipeline.listeners")
+    assert row["n"] == 2
+
+
+async def test_two_schema_versions_side_by_side(world):
+    """A claim hands out jobs only to a listener that speaks the queue's version."""
+    owner = await world.db.sign_up()
+    await world.start()
+    await world.db.run("update pipeline.settings set schema_version = 2")
+    await world.upload(owner, "plan.txt", document())
+    [job] = await world.db.all("select * from pipeline.claim('the next release', 1, interval '1 minute', 2)")
+    assert job["attempt"] == 1
+    await world.upload(owner, "next.txt", document(topic="teeth"))
+    heard = await world.db.one("select max(seen_at) as at from pipeline.listeners")
+    # the older listener lives, polls five times a second, and gets nothing
+    await world.until("select from pipeline.listeners where seen_at > %s", heard["at"], timeout=20)
+    assert (await world.db.one("select state from pipeline.jobs where name like '%%/next.txt'", *()))[
+        "state"
+    ] == "available"
+    await world.db.run("select pipeline.release(array[%s::bigint], array[%s])", job["id"], job["attempt"])
+    await world.db.run("update pipeline.settings set schema_version = 1")
+    await world.db.run("select pg_notify('pipeline_jobs', '')")
+    assert [job["state"] for job in await world.all_ended()] == ["completed"] * 2
+
+
+async def test_two_parsers_side_by_side_publish_each_file_whole(world):
+    """During a roll-out one listener reads files in the old way and one in the new: a document is one or the other."""
+    users = [await world.db.sign_up() for _ in range(4)]
+    await world.start(concurrency=1, llamaparse_version="2026-01-01")
+    await world.start(concurrency=1, llamaparse_version="2026-11-01")
+    for n, owner in enumerate(users * 3):
+        await world.upload(owner, f"{n}.txt", document(topic=f"case {n}"))
+    assert {job["state"] for job in await world.all_ended()} == {"completed"}
+    rows = await world.db.all(
+        "select parser, count(*) as n, count(distinct chunk_count) as sizes from pipeline.documents group by parser"
+    )
+    assert {row["parser"] for row in rows} == {f"llamaparse cost_effective 2026-{month}-01" for month in ("01", "11")}
+    assert sum(row["n"] for row in rows) == 12
+    await world.is_sound()
