@@ -48,19 +48,16 @@ class Worker:
     async def run(self, stop: asyncio.Event) -> None:
         """Claim and work until `stop` is set. Whoever calls then drains."""
         stopping = asyncio.create_task(stop.wait())
+        stopping.add_done_callback(lambda _: self._wake.set())
         try:
             while not stop.is_set():
                 self._wake.clear()
-                claimed = await self._claim()
-                for job in claimed:
+                for job in await self._claim():
                     task = asyncio.create_task(self._work(job), name=f"job {job.id}")
                     self._running[task] = job
-                waking = asyncio.create_task(self._wake.wait())
-                await asyncio.wait(
-                    {stopping, waking, *self._running}, timeout=self._poll_seconds, return_when=asyncio.FIRST_COMPLETED
-                )
-                waking.cancel()
-                self._reap()
+                    task.add_done_callback(self._ended)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), timeout=self._poll_seconds)
         finally:
             stopping.cancel()
 
@@ -81,11 +78,11 @@ class Worker:
             asyncio.get_running_loop().call_later(_AGAIN_SECONDS, self._wake.set)
             return []
 
-    def _reap(self) -> None:
-        for task in [task for task in self._running if task.done()]:
-            del self._running[task]
-            if not task.cancelled() and (error := task.exception()):
-                _log.error("job task failed", exc_info=error)
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        del self._running[task]
+        self._wake.set()
+        if not task.cancelled() and (error := task.exception()):
+            _log.error("job task failed", exc_info=error)
 
     async def keep_leases(self) -> None:
         """Renew all leases a few times within each, and stop the work on those that are lost."""
@@ -133,7 +130,6 @@ class Worker:
                 await faults.point("release.done")
             except psycopg.OperationalError:
                 _log.warning("could not release; the leases will expire", extra={"jobs": len(left)})
-        self._reap()
 
     async def _work(self, job: Job) -> None:
         _log.info("job started", extra=_ids(job))
