@@ -344,15 +344,20 @@ exception
 end
 $$;
 
--- How the gateway learns of a message: it reads the row by this id. Not part of hosted, which reads the WAL.
+-- How the gateway learns of messages: it reads the rows by these ids, a hundred to a notification. Not part of hosted,
+-- which reads the WAL.
 create function realtime.notify_gateway() returns trigger language plpgsql as $$
 begin
-    perform pg_notify('realtime_messages', new.id::text);
+    perform pg_notify('realtime_messages', string_agg(id::text, ','))
+    from (select id, row_number() over () / 100 as hundred from new_messages) m
+    group by hundred
+    order by hundred;
     return null;
 end
 $$;
 create trigger notify_gateway after insert on realtime.messages
-    for each row execute function realtime.notify_gateway();
+    referencing new table as new_messages
+    for each statement execute function realtime.notify_gateway();
 
 -- owners, row level security, grants ----------------------------------------------------------------------------------
 

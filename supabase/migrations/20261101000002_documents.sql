@@ -7,11 +7,13 @@
 
 create table pipeline.limits (
   owner_id            uuid unique nulls not distinct,
-  max_concurrent_jobs integer not null default 2 constraint at_least_one_job_at_once check (max_concurrent_jobs > 0)
+  max_concurrent_jobs integer not null default 2 constraint at_least_one_job_at_once check (max_concurrent_jobs > 0),
+  priority            integer not null default 1 constraint a_turn_has_a_job check (priority between 1 and 1000)
 );
 comment on table pipeline.limits is 'What an owner may use at once. The row without an owner holds for everybody who has no row.';
 comment on column pipeline.limits.owner_id is 'The owner; null for the default.';
 comment on column pipeline.limits.max_concurrent_jobs is 'So many jobs of the owner run at once, over all listeners, exactly.';
+comment on column pipeline.limits.priority is 'So many of the owner''s jobs are taken when it is its turn.';
 insert into pipeline.limits default values;
 alter table pipeline.limits enable row level security;
 

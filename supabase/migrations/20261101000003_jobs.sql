@@ -20,9 +20,13 @@
 -- `job_events`. It works on whole statements, because a trigger for each row costs a third of the throughput; and it
 -- keeps the owners' counters, because counters kept by the functions would drift under a raw, legal UPDATE.
 --
--- Fairness: `owners` has a small row for each owner: how many of its jobs run, whether any waits, and when it was last
--- served. A claim serves waiting owners in turn. Who enqueues does not touch that row (a long client transaction would
--- block every claim and acknowledgement); it appends to `wakeups`, and the next claim marks those owners as waiting.
+-- Fairness: `owners` has a small row for each owner: how many of its jobs run, whether any waits, and when its last turn
+-- was. A claim serves waiting owners in turn; a turn is one job, or as many as the owner's priority. Who enqueues does not
+-- touch that row (a long client transaction would block every claim and acknowledgement); it appends to `wakeups`, and the
+-- next claim marks those owners as waiting.
+--
+-- Costs do not grow with the tables: each index that the queue walks holds only jobs that have not ended, and the retention
+-- in the migration `operations` removes what nobody asks for any more, a bounded step at a time.
 --
 -- Locks are taken in one order: document, job, owner; several of a kind in the order of their ids. Once the claim has
 -- swept and woken, it takes owners before jobs, but waits for neither.
@@ -69,7 +73,7 @@ create table pipeline.jobs (
   name             text not null,
   size             bigint,
   etag             text,
-  state            text not null default 'available' references pipeline.job_states,
+  state            text not null default 'available',  -- no foreign key: the guard lets no other state in, at less cost
   stage            text constraint stage_is_known check (stage in ('fetch', 'parse', 'chunk', 'embed', 'publish')),
   progress         real not null default 0 constraint progress_is_a_fraction check (progress between 0 and 1),
   attempt          integer not null default 0 constraint attempt_grows_from_zero check (attempt >= 0),
@@ -85,7 +89,7 @@ create table pipeline.jobs (
   created_at       timestamptz not null default pipeline.now(),
   started_at       timestamptz,
   finished_at      timestamptz,
-  constraint one_job_for_each_version unique (object_id, object_version),
+  constraint one_job_for_each_version unique (document_id, object_version),
   constraint finished_iff_final check ((finished_at is not null) = (state in ('completed', 'dead', 'cancelled'))),
   constraint leased_iff_running check ((lease_expires_at is not null) = (state = 'running')),
   constraint claimed_iff_running check ((claimed_by is not null) = (state = 'running')),
@@ -104,7 +108,6 @@ comment on column pipeline.jobs.error_detail is 'The same for the operator; clie
 
 create index jobs_available on pipeline.jobs (owner_id, available_at, id) where state = 'available';
 create index jobs_leased on pipeline.jobs (lease_expires_at) where state = 'running';
-create index jobs_by_document on pipeline.jobs (document_id, id);
 create index jobs_by_owner on pipeline.jobs (owner_id, id);
 create index jobs_dead on pipeline.jobs (id) where state = 'dead';
 
@@ -112,33 +115,39 @@ alter table pipeline.jobs enable row level security;
 create policy owner_reads on pipeline.jobs for select to authenticated using (owner_id = (select auth.uid()));
 
 create table pipeline.job_events (
-  id         bigint generated always as identity primary key,
-  job_id     bigint not null,
-  owner_id   uuid not null,
-  at         timestamptz not null default pipeline.now(),
-  from_state text,
-  to_state   text not null,
-  attempt    integer not null,
-  failures   smallint not null,
-  stage      text,
-  claimed_by text,
+  job_id      bigint not null,
+  id          bigint generated always as identity,
+  owner_id    uuid not null,
+  at          timestamptz not null,
+  from_state  text,
+  to_state    text not null,
+  attempt     integer not null,
+  failures    smallint not null,
+  stage       text,
+  claimed_by  text,
   error_class text,
-  error      text
+  error       text,
+  primary key (job_id, id)
 );
 comment on table pipeline.job_events is 'Every transition of every job, appended by the guard trigger and by nobody else.';
-create index job_events_by_job on pipeline.job_events (job_id, id);
+-- Rows lie in the order of time, so that a few bytes for each stretch of the table say where a day is.
+create index job_events_by_time on pipeline.job_events using brin (at);
 alter table pipeline.job_events enable row level security;
 
 create table pipeline.owners (
   owner_id            uuid primary key,
   max_concurrent_jobs integer not null,
+  priority            integer not null,
   running             integer not null default 0 constraint running_is_never_negative check (running >= 0),
   waiting             boolean not null default false,
+  taken               integer not null default 0 constraint a_full_turn_is_over check (taken between 0 and priority - 1),
   served_at           timestamptz not null default '-infinity'
 ) with (fillfactor = 50);
 comment on table pipeline.owners is 'The queue''s view of each owner; the claim serves the waiting ones in turn.';
 comment on column pipeline.owners.running is 'Jobs of the owner in state running, kept by the guard trigger.';
 comment on column pipeline.owners.waiting is 'Whether a job may be due. True too often is harmless, false too often is not.';
+comment on column pipeline.owners.taken is 'Jobs taken in the turn that has begun; at `priority` the turn is over.';
+comment on column pipeline.owners.served_at is 'When the last turn ended; the longest ago is served first.';
 create index owners_ready on pipeline.owners (served_at) where waiting and running < max_concurrent_jobs;
 alter table pipeline.owners enable row level security;
 
@@ -152,18 +161,18 @@ create index wakeups_by_owner on pipeline.wakeups (owner_id, due_at);
 create index wakeups_due on pipeline.wakeups (due_at);
 alter table pipeline.wakeups enable row level security;
 
-create function pipeline.limit_of(owner_id uuid)
-  returns integer
+create function pipeline.limits_of(owner_id uuid)
+  returns pipeline.limits
   language sql
   stable
   set search_path = ''
 as $$
-  select max_concurrent_jobs from pipeline.limits l
+  select l from pipeline.limits l
    where l.owner_id = $1 or l.owner_id is null
    order by l.owner_id nulls last
    limit 1
 $$;
-comment on function pipeline.limit_of is 'How many jobs of the owner may run at once: the owner''s own row, or the default.';
+comment on function pipeline.limits_of is 'What the owner may use: the owner''s own row, or the default.';
 
 create function pipeline.limits_changed()
   returns trigger
@@ -173,8 +182,9 @@ create function pipeline.limits_changed()
 as $$
 begin
   update pipeline.owners o
-     set max_concurrent_jobs = pipeline.limit_of(o.owner_id)
-   where o.max_concurrent_jobs <> pipeline.limit_of(o.owner_id);
+     set max_concurrent_jobs = l.max_concurrent_jobs, priority = l.priority, taken = 0
+    from pipeline.owners i cross join lateral pipeline.limits_of(i.owner_id) l
+   where i.owner_id = o.owner_id and (o.max_concurrent_jobs, o.priority) <> (l.max_concurrent_jobs, l.priority);
   return null;
 end
 $$;
@@ -194,8 +204,8 @@ begin
   if exists (select from new_jobs where state <> 'available' or attempt <> 0) then
     raise exception using errcode = 'check_violation', message = 'A job begins available, with attempt 0.';
   end if;
-  insert into pipeline.job_events (job_id, owner_id, to_state, attempt, failures)
-  select id, owner_id, state, attempt, failures from new_jobs order by id;
+  insert into pipeline.job_events (job_id, owner_id, at, to_state, attempt, failures)
+  select id, owner_id, created_at, state, attempt, failures from new_jobs order by id;
   insert into pipeline.wakeups (owner_id, due_at)
   select owner_id, min(available_at) from new_jobs group by owner_id;
   perform pg_catalog.pg_notify('pipeline_jobs', '');
@@ -207,6 +217,7 @@ create trigger jobs_inserted after insert on pipeline.jobs
   referencing new table as new_jobs
   for each statement execute function pipeline.jobs_inserted();
 
+-- One statement looks at each changed row once; it is the queue's hot path.
 create function pipeline.jobs_updated()
   returns trigger
   language plpgsql
@@ -214,56 +225,61 @@ create function pipeline.jobs_updated()
   set search_path = ''
 as $$
 declare
+  now constant timestamptz := pipeline.now();
   wrong text;
-  woken integer;
+  counted uuid[];
+  starts integer[];
+  stops integer[];
+  woken boolean;
+  cancelled boolean;
 begin
-  select format('Job %s cannot go from %s to %s.', n.id, o.state, n.state)
-    into wrong
-    from old_jobs o join new_jobs n using (id)
-   where o.state <> n.state
-     and not exists (select from pipeline.job_transitions t where t.from_state = o.state and t.to_state = n.state)
-   limit 1;
-  if wrong is null then
-    select format('The attempt of job %s cannot go from %s to %s.', n.id, o.attempt, n.attempt)
-      into wrong
+  with changed as materialized (
+    select n.id, n.owner_id, o.state as from_state, n.state as to_state, o.attempt as from_attempt, n.attempt, n.failures,
+           n.stage, coalesce(n.claimed_by, o.claimed_by) as claimed_by, n.error_class, n.error, n.available_at,
+           (o.state = 'running')::int as stopped, (n.state = 'running')::int as started,
+           case when not exists (select from pipeline.job_transitions t where t.from_state = o.state and t.to_state = n.state)
+                then format('Job %s cannot go from %s to %s.', n.id, o.state, n.state)
+                when n.attempt <> o.attempt + (n.state = 'running')::int
+                then format('The attempt of job %s cannot go from %s to %s.', n.id, o.attempt, n.attempt) end as wrong
       from old_jobs o join new_jobs n using (id)
-     where n.attempt < o.attempt or (n.attempt > o.attempt and not (o.state = 'available' and n.state = 'running'))
-     limit 1;
-  end if;
+     where o.state <> n.state or o.attempt <> n.attempt
+  ),
+  history as (
+    insert into pipeline.job_events (job_id, owner_id, at, from_state, to_state, attempt, failures, stage, claimed_by,
+                                     error_class, error)
+    select id, owner_id, now, from_state, to_state, attempt, failures, stage, claimed_by, error_class, error
+      from changed
+  ),
+  wakeups as (
+    insert into pipeline.wakeups (owner_id, due_at)
+    select owner_id, min(available_at) from changed where to_state = 'available' group by owner_id
+    returning true
+  ),
+  counts as (
+    select owner_id, sum(started)::integer as started, sum(stopped)::integer as stopped
+      from changed
+     where started <> stopped
+     group by owner_id
+     order by owner_id
+  )
+  select (select min(c.wrong) from changed c), (select bool_or(c.from_state = 'running' and c.to_state = 'cancelled') from changed c),
+         exists (select from wakeups),
+         (select array_agg(c.owner_id) from counts c), (select array_agg(c.started) from counts c),
+         (select array_agg(c.stopped) from counts c)
+    into wrong, cancelled, woken, counted, starts, stops;
+
   if wrong is not null then
     raise exception using errcode = 'check_violation', message = wrong,
       hint = 'The legal transitions are the rows of pipeline.job_transitions.';
   end if;
-
-  insert into pipeline.job_events (job_id, owner_id, from_state, to_state, attempt, failures, stage, claimed_by, error_class, error)
-  select n.id, n.owner_id, o.state, n.state, n.attempt, n.failures, n.stage, coalesce(n.claimed_by, o.claimed_by),
-         n.error_class, n.error
-    from old_jobs o join new_jobs n using (id)
-   where o.state <> n.state
-   order by n.id;
-  if not found then
-    return null;
+  if counted is not null then
+    perform pipeline.count_running(counted, starts, stops);
   end if;
-
-  perform pipeline.count_running(
-    array_agg(d.owner_id order by d.owner_id), array_agg(d.delta order by d.owner_id))
-    from (select n.owner_id, sum((n.state = 'running')::int - (o.state = 'running')::int)::int as delta
-            from old_jobs o join new_jobs n using (id)
-           where (n.state = 'running') <> (o.state = 'running')
-           group by n.owner_id) d
-   where d.delta <> 0;
-
-  insert into pipeline.wakeups (owner_id, due_at)
-  select n.owner_id, min(n.available_at)
-    from old_jobs o join new_jobs n using (id)
-   where n.state = 'available' and o.state <> 'available'
-   group by n.owner_id;
-  get diagnostics woken = row_count;
-  if woken > 0 then
+  if woken then
     perform pg_catalog.pg_notify('pipeline_jobs', '');
   end if;
   -- Whoever works on a cancelled job should stop spending now, not at the next heartbeat.
-  if exists (select from old_jobs o join new_jobs n using (id) where o.state = 'running' and n.state = 'cancelled') then
+  if cancelled then
     perform pg_catalog.pg_notify('pipeline_jobs', 'cancelled');
   end if;
   return null;
@@ -282,57 +298,65 @@ create function pipeline.jobs_deleted()
   set search_path = ''
 as $$
 begin
-  perform pipeline.count_running(
-    array_agg(d.owner_id order by d.owner_id), array_agg(d.delta order by d.owner_id))
-    from (select owner_id, -count(*)::int as delta from old_jobs where state = 'running' group by owner_id) d;
+  delete from pipeline.job_events e where e.job_id in (select id from old_jobs);
+  perform pipeline.count_running(array_agg(d.owner_id), array_agg(0), array_agg(d.stopped))
+    from (select owner_id, count(*)::integer as stopped
+            from old_jobs
+           where state = 'running'
+           group by owner_id
+           order by owner_id) d
+  having count(*) > 0;
   return null;
 end
 $$;
-comment on function pipeline.jobs_deleted is 'Keeps owners.running when a running job''s row is removed.';
+comment on function pipeline.jobs_deleted is 'A removed job takes its history along, and counts no more as running.';
 create trigger jobs_deleted after delete on pipeline.jobs
   referencing old table as old_jobs
   for each statement execute function pipeline.jobs_deleted();
 
-create function pipeline.count_running(owner_ids uuid[], deltas integer[])
+create function pipeline.count_running(owner_ids uuid[], started integer[], stopped integer[])
   returns void
   language plpgsql
   set search_path = ''
 as $$
+declare
+  now constant timestamptz := pipeline.now();
+  known integer;
 begin
-  if owner_ids is null then
-    return;
-  end if;
-  -- Locked in the order of their ids, so that two statements over several owners cannot wait for each other.
-  perform from pipeline.owners o where o.owner_id = any (owner_ids) order by o.owner_id for no key update;
+  -- In the order of their ids, so that two statements over several owners cannot wait for each other.
   update pipeline.owners o
-     set running = o.running + d.delta
-    from unnest(owner_ids, deltas) as d (owner_id, delta)
-   where o.owner_id = d.owner_id;
-  -- Only a raw UPDATE finds an owner without a row; the claim has made it before.
-  insert into pipeline.owners as o (owner_id, max_concurrent_jobs, running, waiting)
-  select d.owner_id, pipeline.limit_of(d.owner_id), greatest(d.delta, 0), true
-    from unnest(owner_ids, deltas) as d (owner_id, delta)
-   where not exists (select from pipeline.owners x where x.owner_id = d.owner_id)
-  on conflict (owner_id) do update set running = o.running + excluded.running;
+     set running = o.running + c.started - c.stopped,
+         taken = case when o.taken + c.started >= o.priority then 0 else o.taken + c.started end,
+         served_at = case when c.started > 0 and o.taken + c.started >= o.priority then now else o.served_at end
+    from unnest(owner_ids, started, stopped) as c (owner_id, started, stopped)
+   where o.owner_id = c.owner_id;
+  get diagnostics known = row_count;
+  if known < cardinality(owner_ids) then
+    -- Only a raw UPDATE finds an owner without a row; the claim has made it before.
+    insert into pipeline.owners as o (owner_id, max_concurrent_jobs, priority, running, waiting)
+    select c.owner_id, l.max_concurrent_jobs, l.priority, greatest(c.started - c.stopped, 0), true
+      from unnest(owner_ids, started, stopped) as c (owner_id, started, stopped)
+     cross join lateral pipeline.limits_of(c.owner_id) l
+     where not exists (select from pipeline.owners x where x.owner_id = c.owner_id)
+    on conflict (owner_id) do update set running = o.running + excluded.running;
+  end if;
 end
 $$;
-comment on function pipeline.count_running is 'Adds to the number of running jobs of each owner.';
+comment on function pipeline.count_running is
+  'Counts jobs that started and stopped running, for each owner (ids in order), and ends the turn of who was served enough.';
 
-create function pipeline.broadcast(owner_id uuid, job_id bigint, document_id uuid, name text, state text, stage text,
-                                   progress real, attempt integer, error text)
-  returns void
-  language plpgsql
+create function pipeline.message(job pipeline.jobs)
+  returns jsonb
+  language sql
+  stable
   set search_path = ''
 as $$
-begin
-  perform realtime.send(
-    jsonb_build_object('id', job_id, 'document_id', document_id, 'name', name, 'state', state, 'stage', stage,
-                       'progress', progress, 'attempt', attempt, 'error', error),
-    'job_changed', 'user:' || owner_id || ':jobs', true);
-end
+  select jsonb_build_object('id', job.id, 'document_id', job.document_id, 'name', job.name, 'state', job.state,
+                            'stage', job.stage, 'progress', job.progress, 'attempt', job.attempt, 'error', job.error)
 $$;
-comment on function pipeline.broadcast is 'Tells a job''s owner how it stands.';
+comment on function pipeline.message is 'What an owner hears of a job.';
 
+-- One insert for a statement: `realtime.send` would open a subtransaction for each job.
 create function pipeline.jobs_broadcast()
   returns trigger
   language plpgsql
@@ -341,22 +365,26 @@ create function pipeline.jobs_broadcast()
 as $$
 begin
   -- A project may run without Realtime; polling the view works all the same.
-  if to_regprocedure('realtime.send(jsonb, text, text, boolean)') is null then
+  if to_regclass('realtime.messages') is null then
     return null;
   end if;
   if tg_op = 'INSERT' then
-    perform pipeline.broadcast(n.owner_id, n.id, n.document_id, n.name, n.state, n.stage, n.progress, n.attempt, n.error)
-      from (select * from new_jobs order by id) n;
+    insert into realtime.messages (payload, event, topic, private, extension)
+    select pipeline.message(n), 'job_changed', 'user:' || n.owner_id || ':jobs', true, 'broadcast'
+      from new_jobs n;
   else
     -- What its owner cannot see, such as a renewed lease, is not told.
-    perform pipeline.broadcast(n.owner_id, n.id, n.document_id, n.name, n.state, n.stage, n.progress, n.attempt, n.error)
-      from (select n.*
-              from old_jobs o join new_jobs n using (id)
-             where (o.state, o.stage, o.progress, o.attempt, o.error)
-                   is distinct from (n.state, n.stage, n.progress, n.attempt, n.error)
-             order by n.id) n;
+    insert into realtime.messages (payload, event, topic, private, extension)
+    select pipeline.message(n), 'job_changed', 'user:' || n.owner_id || ':jobs', true, 'broadcast'
+      from old_jobs o join new_jobs n using (id)
+     where (o.state, o.stage, o.progress, o.attempt, o.error) is distinct from (n.state, n.stage, n.progress, n.attempt, n.error);
   end if;
   return null;
+exception
+  -- Nobody's job fails because nobody could be told of it.
+  when others then
+    raise warning 'Realtime was not told: %', sqlerrm;
+    return null;
 end
 $$;
 comment on function pipeline.jobs_broadcast is

@@ -38,6 +38,10 @@ as $$
 declare
   swept integer;
 begin
+  -- The usual case ends here, without an UPDATE that changes nothing and its triggers.
+  if not exists (select from pipeline.jobs j where j.state = 'running' and j.lease_expires_at <= pipeline.now()) then
+    return 0;
+  end if;
   with expired as (
     select j.id
       from pipeline.jobs j
@@ -109,8 +113,8 @@ begin
     return 0;
   end if;
 
-  insert into pipeline.owners (owner_id, max_concurrent_jobs)
-  select d, pipeline.limit_of(d) from unnest(due) d
+  insert into pipeline.owners (owner_id, max_concurrent_jobs, priority)
+  select d, l.max_concurrent_jobs, l.priority from unnest(due) d cross join lateral pipeline.limits_of(d) l
    where not exists (select from pipeline.owners o where o.owner_id = d)
   on conflict do nothing;
 
@@ -146,8 +150,10 @@ create function pipeline.claim(listener text, max_jobs integer, lease interval, 
 as $$
 #variable_conflict use_column
 declare
+  now timestamptz;
   ready uuid[];
   rooms integer[];
+  turns integer[];
 begin
   if max_jobs <= 0 or exists (select from pipeline.settings s where s.paused or s.schema_version <> claim.schema_version) then
     return;
@@ -155,9 +161,10 @@ begin
   perform pipeline.sweep();
   perform pipeline.wake();
 
-  select array_agg(r.owner_id order by r.served_at), array_agg(r.room order by r.served_at)
-    into ready, rooms
-    from (select o.owner_id, o.served_at, o.max_concurrent_jobs - o.running as room
+  select array_agg(r.owner_id order by r.served_at), array_agg(r.room order by r.served_at),
+         array_agg(r.turn order by r.served_at)
+    into ready, rooms, turns
+    from (select o.owner_id, o.served_at, o.max_concurrent_jobs - o.running as room, o.priority - o.taken as turn
             from pipeline.owners o
            where o.waiting and o.running < o.max_concurrent_jobs
            order by o.served_at
@@ -167,37 +174,43 @@ begin
     return;
   end if;
 
-  -- One job for each owner in turn; what is left over goes round again, up to each owner's room.
+  -- A turn's jobs of each owner; where owners are fewer than jobs asked for, what is left over goes round again, up to each
+  -- owner's room. Rows are found again by their place (ctid), which cannot change under the lock.
+  now := pipeline.now();
   return query
   with candidates as (
-    select j.id, r.turn, row_number() over (partition by r.owner_id order by j.available_at, j.id) as nth
-      from unnest(ready, rooms) with ordinality as r (owner_id, room, turn)
-     cross join lateral (select i.id, i.available_at
-                           from pipeline.jobs i
-                          where i.owner_id = r.owner_id and i.state = 'available' and i.available_at <= pipeline.now()
-                          order by i.available_at, i.id
-                          limit least(r.room, max_jobs)
-                            for no key update skip locked) j
+    select j.ctid, (j.nth - 1) / u.turn as round, u.place
+      from unnest(ready, rooms, turns) with ordinality as u (owner_id, room, turn, place)
+     cross join lateral (select l.ctid, row_number() over () as nth
+                           from (select i.ctid
+                                   from pipeline.jobs i
+                                  where i.owner_id = u.owner_id and i.state = 'available' and i.available_at <= now
+                                  order by i.available_at, i.id
+                                  limit least(u.room, case when cardinality(ready) < max_jobs then max_jobs else u.turn end)
+                                    for no key update skip locked) l) j
   ),
   taken as (
-    select c.id from candidates c order by c.nth, c.turn limit max_jobs
+    select c.ctid from candidates c order by c.round, c.place limit max_jobs
   )
   update pipeline.jobs j
      set state = 'running', attempt = j.attempt + 1, stage = 'fetch', progress = 0,
-         claimed_by = listener, lease_expires_at = pipeline.now() + lease,
-         started_at = coalesce(j.started_at, pipeline.now()),
+         claimed_by = listener, lease_expires_at = now + lease, started_at = coalesce(j.started_at, now),
          error = null, error_class = null, error_detail = null
     from taken t
-   where j.id = t.id
+   where j.ctid = t.ctid
   returning j.id, j.attempt, j.document_id, j.owner_id, j.bucket_id, j.name, j.object_id, j.object_version,
             j.size, j.etag, j.lease_expires_at;
 
-  -- Judged in a statement after the owners' locks, so that no job that was committed before them is overlooked.
+  -- Judged in a statement after the owners' locks, so that no job that was committed before them is overlooked. Who had
+  -- nothing to give, or whose jobs somebody else has locked, goes to the end of the line like those who were served.
   update pipeline.owners o
-     set served_at = pipeline.now(),
-         waiting = exists (select from pipeline.jobs j
-                            where j.owner_id = o.owner_id and j.state = 'available' and j.available_at <= pipeline.now())
-   where o.owner_id = any (ready);
+     set waiting = d.due, served_at = case when o.max_concurrent_jobs - o.running = d.room then pipeline.now() else o.served_at end
+    from (select u.owner_id, u.room,
+                 exists (select from pipeline.jobs j
+                          where j.owner_id = u.owner_id and j.state = 'available' and j.available_at <= now) as due
+            from unnest(ready, rooms) as u (owner_id, room)
+          offset 0) d
+   where o.owner_id = d.owner_id and (not d.due or o.max_concurrent_jobs - o.running = d.room);
 end
 $$;
 comment on function pipeline.claim is
@@ -247,20 +260,14 @@ create function pipeline.complete(job_ids bigint[], attempts integer[])
   language sql
   security definer
   set search_path = ''
+  set plan_cache_mode = force_generic_plan
 as $$
-  with held as (
-    select j.id
-      from unnest(job_ids, attempts) as h (id, attempt)
-      join pipeline.jobs j on j.id = h.id and j.attempt = h.attempt
-     where j.state = 'running'
-     order by j.id
-       for no key update of j
-  )
+  -- In the order of their ids. Who has waited for a row's lock judges the row, and the clock, anew.
   update pipeline.jobs j
      set state = 'completed', finished_at = pipeline.now(), claimed_by = null, lease_expires_at = null,
          stage = 'publish', progress = 1
-    from held
-   where j.id = held.id and j.state = 'running' and j.lease_expires_at > pipeline.now()
+    from (select h.id, h.attempt from unnest(job_ids, attempts) as h (id, attempt) order by h.id) h
+   where j.id = h.id and j.attempt = h.attempt and j.state = 'running' and j.lease_expires_at > pipeline.now()
   returning j.id
 $$;
 comment on function pipeline.complete is 'Ends running jobs as completed and returns those whose lease was still held. Publish calls it.';

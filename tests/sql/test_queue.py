@@ -234,3 +234,35 @@ async def test_a_changed_limit_holds_for_the_next_claim(db):
     await db.run("insert into pipeline.limits (owner_id, max_concurrent_jobs) values (%s, 4)", user)
     assert len(await db.claim(5)) == 2
     assert await db.claim(5) == []
+
+
+async def test_an_owner_with_priority_has_more_jobs_in_its_turn(db):
+    await db.run("update pipeline.limits set max_concurrent_jobs = 100")
+    favoured, other = await db.sign_up(), await db.sign_up()
+    await db.run("insert into pipeline.limits (owner_id, max_concurrent_jobs, priority) values (%s, 100, 3)", favoured)
+    for n in range(9):
+        await db.upload(favoured, f"{n}.txt")
+        await db.upload(other, f"{n}.txt")
+    singly = [(await db.claim())[0]["owner_id"] for _ in range(8)]
+    assert singly.count(favoured) == 6, "three of its jobs to one of the other's, also when taken one by one"
+    at_once = [job["owner_id"] for job in await db.claim(4)]
+    assert at_once.count(favoured) == 3
+
+
+async def test_jobs_that_somebody_has_locked_hold_up_nobody_else(db):
+    stuck, other = await db.sign_up(), await db.sign_up()
+    await db.upload(stuck, "a.txt")
+    async with await db.connect("postgres") as someone, someone.transaction():
+        await someone.execute("select from pipeline.jobs for update")
+        await db.upload(other, "a.txt")
+        first, second = await db.claim(), await db.claim()
+        assert [job["owner_id"] for job in first + second] == [other]
+    assert [job["owner_id"] for job in await db.claim()] == [stuck]
+
+
+async def test_transitions_go_on_where_realtime_cannot_be_told(db):
+    async with await db.connect("supabase_admin") as superuser:
+        await superuser.execute("alter table realtime.messages add constraint nothing check (false) not valid")
+    await db.upload(await db.sign_up(), "a.txt")
+    (job,) = await db.claim()
+    assert await db.all("select pipeline.complete(%s, %s)", [job["id"]], [job["attempt"]]) == [{"complete": job["id"]}]

@@ -1,6 +1,6 @@
 """Who listens to which topic, and what is delivered to them: rows of realtime.messages, and clients' own broadcasts.
 
-One connection of the process listens for `realtime_messages`; each notification is the id of a row, which is read and
+One connection of the process listens for `realtime_messages`; each notification holds ids of rows, which are read and
 pushed to the topic's subscribers in commit order. When that connection is lost, every socket is closed with 1012: what
 was sent meanwhile is unknown, and SDKs answer a closed socket by connecting and joining again, after which the
 application reads anew.
@@ -96,11 +96,12 @@ class Hub:
 
     async def _follow(self, connection: psycopg.AsyncConnection[Any]) -> None:
         while True:
-            ids = [note.payload async for note in connection.notifies(timeout=30, stop_after=1)]
-            if not ids:
+            notes = [note.payload async for note in connection.notifies(timeout=30, stop_after=1)]
+            if not notes:
                 await connection.execute("select 1")  # tells a dead connection from a quiet one
                 continue
-            ids += [note.payload async for note in connection.notifies(timeout=0)]
+            notes += [note.payload async for note in connection.notifies(timeout=0)]
+            ids = [message_id for note in notes for message_id in note.split(",")]
             for start in range(0, len(ids), _CHUNK):
                 await self._push(connection, ids[start : start + _CHUNK])
 
