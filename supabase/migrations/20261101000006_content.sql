@@ -363,6 +363,9 @@ declare
   written integer;
 begin
   select * into job from pipeline.jobs j where j.id = publish.job_id;
+  if not pipeline.holds(publish.job_id, publish.attempt) then
+    raise exception using errcode = 'PL001', message = 'The lease is lost.';
+  end if;
   -- The slow part first, while nothing is locked; if the fence below does not hold, none of it has happened.
   insert into pipeline.chunks (document_id, job_id, owner_id, ordinal, page, heading, content, input_sha256, lexemes)
   select job.document_id, job.id, job.owner_id, c.ordinal - 1, c.page, c.heading, c.content, c.input,
