@@ -269,6 +269,11 @@ class Queries:
         rows = await self._rows("select pipeline.purge()", seconds=_LONG_SECONDS)
         return rows[0][0]
 
+    async def tidy(self) -> bool:
+        """One step of the retention; False when there is nothing to do now."""
+        rows = await self._rows("select pipeline.tidy()", seconds=_LONG_SECONDS)
+        return rows[0][0]
+
     async def seen(self, release: str, parser: str, space: str, *, stopped: bool = False) -> None:
         await self._rows(
             "select pipeline.listener_seen(%s, %s, %s, %s, %s)", self._listener_id, release, parser, space, stopped

@@ -105,13 +105,16 @@ class Worker:
                     task.cancel()
 
     async def keep_tidy(self) -> None:
-        """Purge deleted documents step by step, whenever no more jobs are due than this listener can take."""
+        """Purge deleted documents and forget what is old, step by step, whenever no more jobs are due than this listener
+        can take."""
         while True:
             await self._idle.wait()
             self._idle.clear()
             try:
                 while await self._queries.purge():
                     await faults.point("purge.step")
+                while await self._queries.tidy():
+                    pass
             except psycopg.OperationalError as error:
                 _log.warning("purge failed; trying again", extra={"reason": type(error).__name__})
 

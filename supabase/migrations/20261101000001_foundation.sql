@@ -95,6 +95,8 @@ create table pipeline.settings (
   backoff_base    interval not null default '10 seconds',
   backoff_cap     interval not null default '1 hour',
   retries_per_day smallint not null default 5,
+  keep_history    interval not null default '90 days',
+  keep_unused_work interval not null default '7 days',
   constraint paused_since_iff_paused check (paused = (paused_at is not null))
 );
 comment on table pipeline.settings is 'One row: what holds for the whole project.';
@@ -104,6 +106,8 @@ comment on column pipeline.settings.max_failures is 'After so many failures a jo
 comment on column pipeline.settings.backoff_base is 'The delay before the first retry; it doubles with each failure.';
 comment on column pipeline.settings.backoff_cap is 'The longest delay before a retry.';
 comment on column pipeline.settings.retries_per_day is 'How often a day a client may ask for another run of one job.';
+comment on column pipeline.settings.keep_history is 'Ended jobs and events older than this go, save those that a living document shows.';
+comment on column pipeline.settings.keep_unused_work is 'Parses and embeddings that no document uses any more are kept for so long.';
 insert into pipeline.settings default values;
 alter table pipeline.settings enable row level security;
 create policy worker_reads on pipeline.settings for select to pipeline_worker using (true);

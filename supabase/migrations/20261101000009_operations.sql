@@ -1,4 +1,5 @@
 -- What operators and analysts ask, as views over the tables: is the queue well, what is stuck, does everything still hold.
+-- And the retention, which keeps the tables from growing with what nobody asks for any more.
 
 create view pipeline.queue_health with (security_invoker = true) as
 select count(*) filter (where j.state = 'available' and j.available_at <= pipeline.now()) as due,
@@ -50,7 +51,8 @@ union all
 select 'a committed file without a job', o.id::text, o.name
   from storage.objects o
  where o.bucket_id = 'documents' and o.name not like '%/.emptyFolderPlaceholder'
-   and not exists (select from pipeline.jobs j where j.object_id = o.id and j.object_version = o.version)
+   and not exists (select from pipeline.documents d join pipeline.jobs j on j.document_id = d.id
+                    where d.object_id = o.id and d.deleted_at is null and j.object_version = o.version)
 union all
 select 'a document whose file is gone', d.id::text, d.name
   from pipeline.documents d
@@ -91,3 +93,130 @@ $$;
 comment on function pipeline.health is 'queue_health for the listener''s role.';
 revoke execute on function pipeline.health from public, anon, authenticated;
 grant execute on function pipeline.health to pipeline_worker;
+
+-- Retention ---------------------------------------------------------------------------------------------------------------
+
+-- Two hands go round, one over the jobs and one over the documents, a bounded step at a time, and rest when they have been
+-- everywhere. Whichever listener has nothing better to do moves them; the lock on their row lets one at a time. So no step
+-- looks for old rows in a large table, and no index is kept for it.
+create table pipeline.retention (
+  hand          text primary key constraint hand_is_known check (hand in ('jobs', 'documents')),
+  position      text,
+  began_at      timestamptz not null default '-infinity',
+  rested_at     timestamptz not null default '-infinity'
+);
+comment on table pipeline.retention is 'How far the retention is on its way round.';
+comment on column pipeline.retention.position is 'The last id that was looked at; null before the first.';
+comment on column pipeline.retention.rested_at is 'When the last round ended; the next begins a day later.';
+alter table pipeline.retention enable row level security;
+insert into pipeline.retention (hand) values ('jobs'), ('documents');
+
+create function pipeline.forget_jobs(after bigint, max_jobs integer)
+  returns bigint[]
+  language plpgsql
+  set search_path = ''
+as $$
+declare
+  cutoff constant timestamptz := pipeline.now() - (select s.keep_history from pipeline.settings s);
+  looked_at constant bigint[] := array(select j.id from pipeline.jobs j where j.id > forget_jobs.after order by j.id limit max_jobs);
+  forgotten bigint[];
+  documents uuid[];
+begin
+  -- The newest version's job and the published one's stay for as long as the document has content.
+  with gone as (
+    delete from pipeline.jobs j
+     where j.id = any (looked_at) and j.finished_at < cutoff
+       and not exists (select from pipeline.documents d
+                        where d.id = j.document_id and d.purged_at is null
+                          and (d.object_version = j.object_version or d.published_job_id = j.id))
+    returning j.id, j.document_id
+  )
+  select array_agg(g.id), array_agg(distinct g.document_id) into forgotten, documents from gone g;
+  delete from pipeline.embedding_purchases p where p.job_id = any (forgotten);
+  delete from pipeline.documents d
+   where d.id = any (documents) and d.purged_at is not null
+     and not exists (select from pipeline.jobs j where j.document_id = d.id)
+     and not exists (select from pipeline.embeddings e where e.document_id = d.id)
+     and not exists (select from pipeline.parses p where p.document_id = d.id);
+  -- A job that stays keeps its last event.
+  delete from pipeline.job_events e
+   where e.job_id = any (looked_at) and e.at < cutoff
+     and exists (select from pipeline.job_events l where l.job_id = e.job_id and l.id > e.id);
+  return looked_at;
+end
+$$;
+comment on function pipeline.forget_jobs is 'Removes old ended jobs and old events among the next so many jobs; returns those looked at.';
+
+create function pipeline.forget_work(after uuid, max_documents integer)
+  returns uuid[]
+  language plpgsql
+  set search_path = ''
+as $$
+declare
+  cutoff constant timestamptz := pipeline.now() - (select s.keep_unused_work from pipeline.settings s);
+  looked_at constant uuid[] := array(select d.id from pipeline.documents d
+                                      where forget_work.after is null or d.id > forget_work.after
+                                      order by d.id limit max_documents);
+  idle uuid[];
+begin
+  -- Who runs pins; as in purge, the owner's lock keeps a claim from starting a job in between.
+  with locked as (
+    select o.owner_id from pipeline.owners o
+     where o.owner_id in (select d.owner_id from pipeline.documents d where d.id = any (looked_at)) and o.running = 0
+     order by o.owner_id
+       for no key update skip locked
+  )
+  select array_agg(d.id) into idle
+    from pipeline.documents d join locked l on l.owner_id = d.owner_id
+   where d.id = any (looked_at);
+  delete from pipeline.embeddings e
+   where e.document_id = any (idle) and e.bought_at < cutoff
+     and not exists (select from pipeline.chunks c where c.owner_id = e.owner_id and c.input_sha256 = e.input_sha256);
+  delete from pipeline.parses p
+   where p.document_id = any (idle) and p.created_at < cutoff
+     and not exists (select from pipeline.documents d
+                      where d.owner_id = p.owner_id and d.deleted_at is null and d.content_sha256 = p.content_sha256);
+  return looked_at;
+end
+$$;
+comment on function pipeline.forget_work is
+  'Removes old kept work that no passage uses, among what the next so many documents bought; returns those looked at.';
+
+create function pipeline.tidy(max_jobs integer default 1000, max_documents integer default 20)
+  returns boolean
+  language plpgsql
+  security definer
+  set search_path = ''
+as $$
+declare
+  due pipeline.retention;
+  looked_at text[];
+  whole boolean;
+begin
+  select * into due from pipeline.retention r
+   where r.rested_at < r.began_at or r.rested_at < pipeline.now() - interval '1 day'
+   order by r.hand
+   limit 1
+     for no key update skip locked;
+  if not found then
+    return false;
+  end if;
+  if due.hand = 'jobs' then
+    looked_at := pipeline.forget_jobs(coalesce(due.position, '0')::bigint, max_jobs)::text[];
+    whole := cardinality(looked_at) = max_jobs;
+  else
+    looked_at := pipeline.forget_work(due.position::uuid, max_documents)::text[];
+    whole := cardinality(looked_at) = max_documents;
+  end if;
+  update pipeline.retention r
+     set position = case when whole then looked_at[cardinality(looked_at)] end,
+         began_at = case when due.position is null then pipeline.now() else r.began_at end,
+         rested_at = case when whole then r.rested_at else pipeline.now() end
+   where r.hand = due.hand;
+  return true;
+end
+$$;
+comment on function pipeline.tidy is 'Moves the retention on by one step; false when both hands rest or somebody else moves them.';
+
+revoke execute on function pipeline.forget_jobs, pipeline.forget_work, pipeline.tidy from public, anon, authenticated;
+grant execute on function pipeline.tidy to pipeline_worker;
