@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import importlib
 import json
 import os
@@ -98,13 +99,13 @@ class Nursery:
             await process.wait()
             await reading
 
-    async def start(self, folder: Path, environment: dict[str, str]) -> Listener:
-        """A listener in `folder`; it may still be on its way to listening."""
+    async def start(self, folder: Path, environment: dict[str, str], host: str | None = None) -> Listener:
+        """A listener in `folder` and, if given, in a network namespace; it may still be on its way to listening."""
         assert self._process.stdin is not None
         self._count += 1
         log = folder / f"listener-{self._count}.log"
         log.touch(mode=0o600)
-        order = {"folder": str(folder), "log": str(log), "environment": environment}
+        order = {"folder": str(folder), "log": str(log), "environment": environment, "host": host}
         async with self._birth:
             self._process.stdin.write(json.dumps(order).encode() + b"\n")
             pid = await asyncio.wait_for(self._born.get(), 60)
@@ -125,6 +126,9 @@ def _listen(order: dict[str, Any]) -> NoReturn:
     code = 1
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        if order["host"] is not None:
+            with open(f"/run/netns/{order['host']}") as namespace:
+                assert ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), 0) == 0, ctypes.get_errno()
         os.chdir(order["folder"])
         log = os.open(order["log"], os.O_WRONLY | os.O_APPEND)
         nothing = os.open(os.devnull, os.O_RDONLY)

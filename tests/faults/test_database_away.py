@@ -114,6 +114,7 @@ async def test_a_half_open_listen_connection_is_noticed(world, proxy):
     await published_whole(world, 1)
 
 
+@pytest.mark.soak
 async def test_half_open_connections_of_a_working_listener_are_noticed(world, proxy):
     """Another listener, which reaches the database, takes the job over; the first one goes on when it can."""
     owner = await world.db.sign_up()

@@ -342,7 +342,7 @@ class Queue(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         assert self.rows("select * from pipeline.invariant_violations") == []
-        assert self.value(MOST_RUNNING) <= LIMIT
+        assert all(most <= LIMIT for _, most in self.rows(MOST_RUNNING))
         assert self.rows(_UNFENCED) == []
 
 
@@ -366,7 +366,7 @@ def run(db: Database, schedules: int, steps: int, *, derandomize: bool) -> None:
 
 
 def test_a_sample_of_schedules(db):
-    run(db, 400, 50, derandomize=True)
+    run(db, 200, 50, derandomize=True)
 
 
 @pytest.mark.soak
