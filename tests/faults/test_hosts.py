@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -42,8 +43,10 @@ class Host:
 
 @contextlib.asynccontextmanager
 async def host(world: World, number: int) -> AsyncIterator[Host]:
-    """A namespace with one cable to this one. The listener speaks to its own 127.0.0.1, where a forwarder stands for the
-    TLS that a remote database asks for."""
+    """A namespace with one cable to this one.
+
+    The listener speaks to its own 127.0.0.1, where a forwarder stands for the TLS that a remote database asks for.
+    """
     name, cable = f"faults-{os.getpid()}-{number}", f"f{os.getpid() % 10**7}x{number}"
     net = f"10.{64 + os.getpid() // 256 % 128}.{os.getpid() % 256}"
     here, there = f"{net}.{4 * number + 1}", f"{net}.{4 * number + 2}"
@@ -53,12 +56,9 @@ async def host(world: World, number: int) -> AsyncIterator[Host]:
         ip("link", "add", cable, "type", "veth", "peer", "name", "eth0", "netns", name)
         ip("addr", "add", f"{here}/30", "dev", cable)
         ip("link", "set", cable, "up")
-        for command in (
-            ("addr", "add", f"{there}/30", "dev", "eth0"),
-            ("link", "set", "eth0", "up"),
-            ("link", "set", "lo", "up"),
-        ):
-            ip("-n", name, *command)
+        ip("-n", name, "addr", "add", f"{there}/30", "dev", "eth0")
+        for device in ("eth0", "lo"):
+            ip("-n", name, "link", "set", device, "up")
         settings = {}
         for key in ("supabase_url", "llamaparse_base_url", "openai_base_url", "database_url"):
             url = urlsplit(str(world.settings[key]))
@@ -90,34 +90,35 @@ async def hosts(world: World) -> AsyncIterator[list[Host]]:
             pytest.skip(f"Several hosts are not tested: {error}")
         finally:
             for listener in world.listeners:
-                listener.signal(9)
+                listener.signal(signal.SIGKILL)
 
 
-async def test_two_hosts_share_the_work_and_one_that_is_unplugged_loses_it(world, hosts):
-    first, second = hosts
-    a = await world.start(host=first.name, concurrency=1, **first.settings)
-    b = await world.start(host=second.name, concurrency=1, **second.settings)
+async def test_two_hosts_share_the_work(world, hosts):
+    listeners = [await world.start(host=host.name, concurrency=1, **host.settings) for host in hosts]
     for n in range(8):
         await world.upload(await world.db.sign_up(), "plan.txt", document(topic=f"case {n}"))
-    jobs = await world.all_ended()
-    assert {(job["state"], job["attempt"]) for job in jobs} == {("completed", 1)}
-    assert all(listener.lines("job completed") for listener in (a, b))
-    b.signal(9)
-    await b.end()
+    assert {(job["state"], job["attempt"]) for job in await world.all_ended()} == {("completed", 1)}
+    assert all(listener.lines("job completed") for listener in listeners)
+    await world.is_sound()
 
-    owner = await world.db.sign_up()
-    cut_off = await world.start(host=second.name, lease_seconds=2, faults="embed.bought:freeze:2", **second.settings)
-    a.signal(9)
-    await a.end()
-    await world.upload(owner, "long.txt", document(2 * BATCH))
-    await cut_off.logged("fault")
-    second.unplug()
-    cut_off.signal(18)
-    await world.start(host=first.name, **first.settings)
-    job = (await world.all_ended())[-1]
+
+@pytest.mark.soak
+async def test_a_host_that_is_unplugged_loses_its_job_to_another_and_comes_back(world, hosts):
+    first, second = hosts
+    await world.upload(await world.db.sign_up(), "plan.txt", document(2 * BATCH))
+    unplugged = await world.start(host=first.name, lease_seconds=2, faults="embed.bought:freeze:2", **first.settings)
+    await unplugged.logged("fault")
+    first.unplug()
+    unplugged.signal(signal.SIGCONT)
+    other = await world.start(host=second.name, **second.settings)
+    [job] = await world.all_ended()
     assert (job["state"], job["attempt"]) == ("completed", 2)
-    await cut_off.logged("heartbeat failed; trying again", timeout=40)
-    second.plug_in()
-    await cut_off.logged("lease lost")
-    assert not cut_off.ended.done()
+    await unplugged.logged("heartbeat failed; trying again", timeout=40)
+    first.plug_in()
+    await unplugged.logged("lease lost")
+    other.signal(signal.SIGKILL)
+    await other.end()
+    await world.upload(job["owner_id"], "next.txt", document(topic="teeth"))
+    assert [job["state"] for job in await world.all_ended()] == ["completed"] * 2
+    assert unplugged.lines("job completed")
     await world.is_sound()
