@@ -257,7 +257,8 @@ async def _watch(
                     if until_idle and not health["due"] and not health["running"]:
                         return
                     try:
-                        await asyncio.wait_for(stop.wait(), timeout=every)
+                        async with asyncio.timeout(every):
+                            await stop.wait()
                     except TimeoutError:
                         continue
             finally:

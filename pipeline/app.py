@@ -8,7 +8,7 @@ import logging
 import os
 import socket
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 import psycopg
@@ -136,6 +136,19 @@ async def guard(url: str) -> None:
         raise SetupError(f"The role {user} may not work as pipeline_worker. Use the role pipeline_worker.")
 
 
+async def end(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Cancel tasks until all have ended, whatever they end with.
+
+    Once is not enough: before Python 3.12 `asyncio.wait_for`, which libraries use, loses a cancellation that comes in
+    the same moment as what it waits for.
+    """
+    while running := [task for task in tasks if not task.done()]:
+        for task in running:
+            task.cancel()
+        await asyncio.wait(running, timeout=1)
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
 async def run_listener(settings: Settings, *, stop: asyncio.Event, ready: Callable[[], None] | None = None) -> None:
     """Work until `stop` is set, then drain.
 
@@ -213,9 +226,7 @@ async def run_listener(settings: Settings, *, stop: asyncio.Event, ready: Callab
                 if helper.done():
                     helper.result()
         finally:
-            for helper in helpers:
-                helper.cancel()
-            await asyncio.gather(*helpers, return_exceptions=True)
+            await end(helpers)
             with contextlib.suppress(psycopg.Error):
                 await queries.seen(release(), parser.fingerprint, embedder.space.name, stopped=True)
             _log.info("stopped", extra={"listener": listener_id})

@@ -33,14 +33,16 @@ async def wake_ups(database_url: str, *, check_seconds: float = 30) -> AsyncIter
                 **ALIVE,
             )
             async with connection:
-                await asyncio.wait_for(connection.execute(f"listen {CHANNEL}".encode()), timeout=_ANSWER_SECONDS)
+                async with asyncio.timeout(_ANSWER_SECONDS):
+                    await connection.execute(f"listen {CHANNEL}".encode())
                 failures = 0
                 await faults.point("listen.begun")
                 yield "connected"
                 while True:
                     async for notification in connection.notifies(timeout=check_seconds):
                         yield notification.payload
-                    await asyncio.wait_for(connection.execute("select 1"), timeout=_ANSWER_SECONDS)
+                    async with asyncio.timeout(_ANSWER_SECONDS):
+                        await connection.execute("select 1")
         except (psycopg.OperationalError, TimeoutError) as error:
             failures += 1
             delay = min(30.0, 0.5 * 2 ** min(failures, 6)) * random.uniform(0.5, 1.0)  # noqa: S311 (jitter)

@@ -57,7 +57,8 @@ class Worker:
                     self._running[task] = job
                     task.add_done_callback(self._ended)
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), timeout=self._poll_seconds)
+                    async with asyncio.timeout(self._poll_seconds):
+                        await self._wake.wait()
         finally:
             stopping.cancel()
 
@@ -88,7 +89,8 @@ class Worker:
         """Renew all leases a few times within each, and stop the work on those that are lost."""
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._beat.wait(), timeout=self._heartbeat_seconds)
+                async with asyncio.timeout(self._heartbeat_seconds):
+                    await self._beat.wait()
             self._beat.clear()
             jobs = {task: job for task, job in self._running.items() if not task.done()}
             if not jobs:
@@ -105,8 +107,8 @@ class Worker:
                     task.cancel()
 
     async def keep_tidy(self) -> None:
-        """Purge deleted documents and forget what is old, step by step, whenever no more jobs are due than this listener
-        can take."""
+        """Purge deleted documents and forget what is old, step by step, whenever no more jobs are due than this
+        listener can take."""
         while True:
             await self._idle.wait()
             self._idle.clear()

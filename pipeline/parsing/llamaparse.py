@@ -174,7 +174,8 @@ class LlamaParseParser:
             # The service tells no fraction; this one rises quickly at first and never arrives.
             await progress(0.9 * (1 - math.exp(-waited / 30)))
             try:
-                await asyncio.wait_for(waiter.wait(), min(pause, left))
+                async with asyncio.timeout(min(pause, left)):
+                    await waiter.wait()
             except TimeoutError:
                 pause = min(pause * 1.5, self._longest_poll)
 
