@@ -154,6 +154,8 @@ declare
   ready uuid[];
   rooms integer[];
   turns integer[];
+  wanted integer := max_jobs;
+  found_jobs integer;
 begin
   if max_jobs <= 0 or exists (select from pipeline.settings s where s.paused or s.schema_version <> claim.schema_version) then
     return;
@@ -161,56 +163,61 @@ begin
   perform pipeline.sweep();
   perform pipeline.wake();
 
-  select array_agg(r.owner_id order by r.served_at), array_agg(r.room order by r.served_at),
-         array_agg(r.turn order by r.served_at)
-    into ready, rooms, turns
-    from (select o.owner_id, o.served_at, o.max_concurrent_jobs - o.running as room, o.priority - o.taken as turn
-            from pipeline.owners o
-           where o.waiting and o.running < o.max_concurrent_jobs
-           order by o.served_at
-           limit max_jobs
-             for no key update skip locked) r;
-  if ready is null then
-    return;
-  end if;
+  -- Again while jobs are wanted and owners are ready: some wait for nothing any more, and their places go to the next. So a
+  -- claim that returns nothing says that nothing is due. Bounded, for owners whose jobs somebody else has locked.
+  for again in 1..20 loop
+    select array_agg(r.owner_id order by r.served_at), array_agg(r.room order by r.served_at),
+           array_agg(r.turn order by r.served_at)
+      into ready, rooms, turns
+      from (select o.owner_id, o.served_at, o.max_concurrent_jobs - o.running as room, o.priority - o.taken as turn
+              from pipeline.owners o
+             where o.waiting and o.running < o.max_concurrent_jobs
+             order by o.served_at
+             limit wanted
+               for no key update skip locked) r;
+    exit when ready is null;
 
-  -- A turn's jobs of each owner; where owners are fewer than jobs asked for, what is left over goes round again, up to each
-  -- owner's room. Rows are found again by their place (ctid), which cannot change under the lock.
-  now := pipeline.now();
-  return query
-  with candidates as (
-    select j.ctid, (j.nth - 1) / u.turn as round, u.place
-      from unnest(ready, rooms, turns) with ordinality as u (owner_id, room, turn, place)
-     cross join lateral (select l.ctid, row_number() over () as nth
-                           from (select i.ctid
-                                   from pipeline.jobs i
-                                  where i.owner_id = u.owner_id and i.state = 'available' and i.available_at <= now
-                                  order by i.available_at, i.id
-                                  limit least(u.room, case when cardinality(ready) < max_jobs then max_jobs else u.turn end)
-                                    for no key update skip locked) l) j
-  ),
-  taken as (
-    select c.ctid from candidates c order by c.round, c.place limit max_jobs
-  )
-  update pipeline.jobs j
-     set state = 'running', attempt = j.attempt + 1, stage = 'fetch', progress = 0,
-         claimed_by = listener, lease_expires_at = now + lease, started_at = coalesce(j.started_at, now),
-         error = null, error_class = null, error_detail = null
-    from taken t
-   where j.ctid = t.ctid
-  returning j.id, j.attempt, j.document_id, j.owner_id, j.bucket_id, j.name, j.object_id, j.object_version,
-            j.size, j.etag, j.lease_expires_at;
+    -- A turn's jobs of each owner; where owners are fewer than jobs asked for, what is left over goes round again, up to each
+    -- owner's room. Rows are found again by their place (ctid), which cannot change under the lock.
+    now := pipeline.now();
+    return query
+    with candidates as (
+      select j.ctid, (j.nth - 1) / u.turn as round, u.place
+        from unnest(ready, rooms, turns) with ordinality as u (owner_id, room, turn, place)
+       cross join lateral (select l.ctid, row_number() over () as nth
+                             from (select i.ctid
+                                     from pipeline.jobs i
+                                    where i.owner_id = u.owner_id and i.state = 'available' and i.available_at <= now
+                                    order by i.available_at, i.id
+                                    limit least(u.room, case when cardinality(ready) < wanted then wanted else u.turn end)
+                                      for no key update skip locked) l) j
+    ),
+    taken as (
+      select c.ctid from candidates c order by c.round, c.place limit wanted
+    )
+    update pipeline.jobs j
+       set state = 'running', attempt = j.attempt + 1, stage = 'fetch', progress = 0,
+           claimed_by = listener, lease_expires_at = now + lease, started_at = coalesce(j.started_at, now),
+           error = null, error_class = null, error_detail = null
+      from taken t
+     where j.ctid = t.ctid
+    returning j.id, j.attempt, j.document_id, j.owner_id, j.bucket_id, j.name, j.object_id, j.object_version,
+              j.size, j.etag, j.lease_expires_at;
+    get diagnostics found_jobs = row_count;
+    wanted := wanted - found_jobs;
 
-  -- Judged in a statement after the owners' locks, so that no job that was committed before them is overlooked. Who had
-  -- nothing to give, or whose jobs somebody else has locked, goes to the end of the line like those who were served.
-  update pipeline.owners o
-     set waiting = d.due, served_at = case when o.max_concurrent_jobs - o.running = d.room then pipeline.now() else o.served_at end
-    from (select u.owner_id, u.room,
-                 exists (select from pipeline.jobs j
-                          where j.owner_id = u.owner_id and j.state = 'available' and j.available_at <= now) as due
-            from unnest(ready, rooms) as u (owner_id, room)
-          offset 0) d
-   where o.owner_id = d.owner_id and (not d.due or o.max_concurrent_jobs - o.running = d.room);
+    -- Judged in a statement after the owners' locks, so that no job that was committed before them is overlooked. Who had
+    -- nothing to give, or whose jobs somebody else has locked, goes to the end of the line like those who were served.
+    update pipeline.owners o
+       set waiting = d.due, served_at = case when o.max_concurrent_jobs - o.running = d.room then pipeline.now() else o.served_at end
+      from (select u.owner_id, u.room,
+                   exists (select from pipeline.jobs j
+                            where j.owner_id = u.owner_id and j.state = 'available' and j.available_at <= now) as due
+              from unnest(ready, rooms) as u (owner_id, room)
+            offset 0) d
+     where o.owner_id = d.owner_id and (not d.due or o.max_concurrent_jobs - o.running = d.room);
+    exit when wanted = 0;
+  end loop;
 end
 $$;
 comment on function pipeline.claim is

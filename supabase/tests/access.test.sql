@@ -32,7 +32,7 @@ select is(has_column_privilege('authenticated', 'pipeline.documents', 'content_s
 select set_eq($$ select p.proname::text from pg_proc p where p.pronamespace = 'pipeline'::regnamespace
                    and has_function_privilege('pipeline_worker', p.oid, 'execute') $$,
               array['now', 'claim', 'heartbeat', 'report', 'complete', 'fail', 'release', 'supersede', 'begin_parse', 'remember_parse',
-                    'store_parse', 'drop_parse', 'begin_embeddings', 'store_embeddings', 'publish', 'purge', 'health', 'listener_seen'],
+                    'store_parse', 'drop_parse', 'begin_embeddings', 'store_embeddings', 'publish', 'purge', 'tidy', 'health', 'listener_seen'],
               'the listener may execute the queue and the content functions');
 select set_eq($$ select c.relname::text from pg_class c where c.relnamespace in ('pipeline'::regnamespace, 'public'::regnamespace)
                    and c.relkind in ('r', 'v') and has_table_privilege('pipeline_worker', c.oid, 'select') $$,

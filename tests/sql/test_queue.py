@@ -266,3 +266,12 @@ async def test_transitions_go_on_where_realtime_cannot_be_told(db):
     await db.upload(await db.sign_up(), "a.txt")
     (job,) = await db.claim()
     assert await db.all("select pipeline.complete(%s, %s)", [job["id"]], [job["attempt"]]) == [{"complete": job["id"]}]
+
+
+async def test_a_claim_that_finds_nothing_says_that_nothing_is_due(db):
+    for _ in range(5):
+        owner = await db.sign_up()
+        await db.upload(owner, "a.txt")
+        await db.run("select pipeline.cancel(id) from pipeline.jobs where owner_id = %s", owner)
+    await db.upload(await db.sign_up(), "a.txt")
+    assert len(await db.claim()) == 1
