@@ -275,3 +275,17 @@ async def test_a_claim_that_finds_nothing_says_that_nothing_is_due(db):
         await db.run("select pipeline.cancel(id) from pipeline.jobs where owner_id = %s", owner)
     await db.upload(await db.sign_up(), "a.txt")
     assert len(await db.claim()) == 1
+
+
+async def test_queue_health_tells_what_a_further_listener_would_find(db):
+    busy, other = await db.sign_up(), await db.sign_up()
+    for n in range(5):
+        await db.upload(busy, f"{n}.txt")
+    await db.upload(other, "a.txt")
+    health = await db.one("select * from pipeline.queue_health")
+    assert (health["due"], health["startable"], health["running"], health["dead"]) == (6, 3, 0, 0)
+    await db.claim(2)
+    health = await db.one("select * from pipeline.queue_health")
+    assert (health["due"], health["startable"], health["running"]) == (4, 1, 2)
+    await db.move_time("2 minutes")
+    assert (await db.one("select * from pipeline.queue_health"))["expired_leases"] == 2
