@@ -27,11 +27,10 @@ RunsOption = Annotated[int, typer.Option("--runs", min=1, help="So many measured
 
 
 def _module(name: str) -> ModuleType:
-    """bench/<name>.py of the checkout; it is not installed with the command."""
-    file = FOLDER / f"{name}.py"
-    if not file.exists():
+    """The module of the checkout's bench/; it is not installed with the command."""
+    if not (FOLDER / name).exists() and not (FOLDER / f"{name}.py").exists():
         raise SetupError(
-            f"{file} is not there: `pipeline bench` measures from a checkout of the project, not from a wheel."
+            f"{FOLDER / name} is not there: `pipeline bench` measures from a checkout of the project, not from a wheel."
         )
     if str(FOLDER.parent) not in sys.path:
         sys.path.insert(0, str(FOLDER.parent))
@@ -41,11 +40,14 @@ def _module(name: str) -> ModuleType:
         raise SetupError(f"Measuring needs {error.name}: pip install -e '.[dev]'") from None
 
 
-def _measure(name: str, json: bool, **options: Any) -> None:
-    result = _module(name).measure(**options)
+def _measure(name: str, json: bool, markdown: bool = False, **options: Any) -> None:
+    module = _module(name)
+    result = module.measure(**options)
     figures = run(result) if inspect.isawaitable(result) else result  # type: ignore[arg-type]
     if json:
         print_json(figures)
+    elif markdown:
+        say(module.markdown(figures))
     else:
         _table(figures)
 
@@ -81,21 +83,39 @@ def gateway(
 
 @app.command("retrieval")
 def retrieval(
-    own: Annotated[int, typer.Option(min=0, help="Time searches of an owner of so many passages too.")] = 0,
+    own: Annotated[
+        list[int] | None,
+        typer.Option(min=1, help="Time searches of an owner of so many passages too; may be given again."),
+    ] = None,
     others: Annotated[int, typer.Option(min=0, help="So many passages of other owners beside them.")] = 0,
+    space: Annotated[
+        str | None, typer.Option(help="The embedding space of the timed searches; the local model's without.")
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """How well search ranks judged questions (nDCG@10), by recipe; with --own also how long it takes.
 
     Example: `pipeline bench retrieval --own 2000 --others 20000`
     """
-    _measure("retrieval", json, own=own, others=others)
+    _measure("retrieval", json, own=own or [], others=others, space=space)
 
 
 @app.command("queue")
-def queue(jobs: Annotated[int, typer.Option(min=1, help="So many jobs.")] = 20_000, json: JsonOption = False) -> None:
-    """How many jobs a second the queue hands out and ends, and how long one waits.
+def queue(
+    jobs: Annotated[int, typer.Option(min=1, help="So many jobs in each drain.")] = 20_000,
+    rounds: Annotated[int, typer.Option(min=1, help="Each figure is the median of so many rounds.")] = 5,
+    wakes: Annotated[int, typer.Option(min=1, help="So many timed wake-ups of an idle listener.")] = 300,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Only queues with this in their name; repeat it for more.")
+    ] = None,
+    off: Annotated[bool, typer.Option(help="Drain once more with fsync and synchronous_commit off.")] = True,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print tables for a document.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """How many jobs a second the queue hands out and ends, and how soon it begins, beside other queues on Postgres.
 
-    Example: `pipeline bench queue --jobs 50000`
+    The others come with `pip install -e '.[peers]'`; what is not installed is left out and named.
+
+    Example: `pipeline bench queue --rounds 1 --only pipeline --only bare`
     """
-    _measure("queue", json, jobs=jobs)
+    _measure("queue", json, markdown, jobs=jobs, rounds=rounds, wakes=wakes, only=tuple(only or ()), off=off)

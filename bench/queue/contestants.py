@@ -1,0 +1,27 @@
+"""All queues of the measurement, in the order of the table."""
+
+from __future__ import annotations
+
+from bench.queue.bare import Bare
+from bench.queue.contestant import Contestant
+from bench.queue.node_peers import GraphileWorker, PgBoss
+from bench.queue.ours import Pipeline, PipelineOneOwner, PipelineStorage
+from bench.queue.python_peers import Oban, PgQueuer, PgQueuerPsycopg, Procrastinate
+
+DRAINING: tuple[type[Contestant], ...] = (
+    Pipeline,
+    PipelineOneOwner,
+    Bare,
+    Procrastinate,
+    Oban,
+    PgQueuerPsycopg,
+    PgQueuer,
+    PgBoss,
+    GraphileWorker,
+)
+ENQUEUING: tuple[type[Contestant], ...] = (Pipeline, PipelineStorage, *DRAINING[2:])
+
+
+def by_class(name: str) -> Contestant:
+    """The contestant whose class is called so."""
+    return next(kind for kind in (*DRAINING, *ENQUEUING) if kind.__name__ == name)()
