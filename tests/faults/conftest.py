@@ -2,36 +2,20 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest_asyncio
 
-from pipeline import migrate
-from pipeline.embedded.postgres import PostgresServer
 from tests.faults.nursery import Nursery
-from tests.faults.world import DIMENSIONS, SPACE, Ground, World, cloned
-from tests.sql.conftest import WORKER_PASSWORD, Database
+from tests.faults.world import Ground, World, cloned
+from tests.sql.conftest import Database
 
 
 @pytest_asyncio.fixture(scope="session")
 async def ground() -> AsyncIterator[Ground]:
-    with tempfile.TemporaryDirectory(prefix="pipeline-faults-") as folder:
-        Path(folder).chmod(0o711)
-        ground = Ground(await PostgresServer.start(Path(folder) / "data"))
-        try:
-            await migrate.apply(ground.server.url("postgres"), worker_password=WORKER_PASSWORD)
-            async with await migrate.connect(ground.server.url("postgres")) as connection:
-                await connection.execute("select pipeline.create_space('text-embedding-3-small', %s)", (DIMENSIONS,))
-                await connection.execute("select pipeline.activate_space(%s)", (SPACE,))
-                # delays that a test can wait for, and no end to the patience with listeners that are killed
-                await connection.execute(
-                    "update pipeline.settings set backoff_base = '0.05 seconds', max_failures = 50"
-                )
-            yield ground
-        finally:
-            await ground.stop()
+    async with Ground.open() as ground:
+        yield ground
 
 
 @pytest_asyncio.fixture(scope="session")
@@ -43,6 +27,8 @@ async def nursery() -> AsyncIterator[Nursery]:
 @pytest_asyncio.fixture
 async def db(ground: Ground) -> AsyncIterator[Database]:
     async with cloned(ground) as database:
+        # delays that a test can wait for, and no end to the patience with listeners that are killed
+        await database.run("update pipeline.settings set backoff_base = '0.05 seconds', max_failures = 50")
         yield database
         assert await database.all("select * from pipeline.invariant_violations") == []
 

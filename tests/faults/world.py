@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import os
 import signal
+import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from pipeline import migrate
 from pipeline.app import run_listener
 from pipeline.embedded.postgres import SUPERUSER, PostgresServer
 from pipeline.settings import Settings
@@ -25,7 +27,7 @@ from tests.fakes.fake_llamaparse import FakeLlamaParse, Plan
 from tests.fakes.fake_openai import FakeOpenAI
 from tests.fakes.server import serve
 from tests.faults.nursery import Listener, Nursery
-from tests.sql.conftest import Database
+from tests.sql.conftest import WORKER_PASSWORD, Database
 
 _numbers = itertools.count()
 
@@ -60,6 +62,25 @@ class Ground:
     def __init__(self, server: PostgresServer) -> None:
         self.server = server
         self._running = server
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def open(cls) -> AsyncIterator[Ground]:
+        """A migrated database in a temporary folder."""
+        with tempfile.TemporaryDirectory(prefix="pipeline-faults-") as folder:
+            Path(folder).chmod(0o711)
+            ground = cls(await PostgresServer.start(Path(folder) / "data"))
+            try:
+                url = ground.server.url("postgres")
+                await migrate.apply(url, worker_password=WORKER_PASSWORD)
+                async with await migrate.connect(url) as connection:
+                    await connection.execute(
+                        "select pipeline.create_space('text-embedding-3-small', %s)", (DIMENSIONS,)
+                    )
+                    await connection.execute("select pipeline.activate_space(%s)", (SPACE,))
+                yield ground
+            finally:
+                await ground.stop()
 
     async def crash(self) -> None:
         """An immediate shutdown: connections are dropped, nothing is written down, recovery is by the log."""
@@ -137,7 +158,7 @@ class World:
             "drain_seconds": 5,
         }
         self.listeners: list[Listener] = []
-        self._nursery = nursery
+        self.nursery = nursery
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -167,7 +188,7 @@ class World:
         """A listener as a process of its own; `host` is a network namespace."""
         settings = {f"UPLOAD_PIPELINE_{key.upper()}": str(value) for key, value in (self.settings | more).items()}
         environment = settings | {"PIPELINE_FAULTS": faults, "TMPDIR": str(self.folder)}
-        listener = await self._nursery.start(self.folder, environment, host)
+        listener = await self.nursery.start(self.folder, environment, host)
         self.listeners.append(listener)
         if ready:
             await listener.logged("listening")
