@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import pytest_asyncio
 
@@ -19,6 +20,10 @@ from tests.world import listen, other_user, user, watch  # noqa: F401 (fixtures)
 WORKER_PASSWORD = "worker-password-of-the-tests"
 SDK = Path(__file__).parent / "sdk"
 SPACE = "all-MiniLM-L6-v2-int8-384"
+
+# How long an example takes says more of the machine than of us.
+hypothesis.settings.register_profile("pipeline", deadline=None)
+hypothesis.settings.load_profile("pipeline")
 
 
 class Project:
