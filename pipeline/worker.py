@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
+import random
+import time
 from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 
@@ -19,6 +22,10 @@ from pipeline.queries import Queries
 _log = logging.getLogger(__name__)
 
 _AGAIN_SECONDS = 1.0
+_MISSES_SECONDS = 1.0
+"""Claims in vain that follow each other faster than this are a race for each job that others win."""
+_CALM_SECONDS = 0.25
+"""The longest that a listener stands back from such a race."""
 _UNKNOWN = "Something went wrong on our side; the file is tried again."
 
 
@@ -37,6 +44,8 @@ class Worker:
         self._wake = asyncio.Event()
         self._beat = asyncio.Event()
         self._idle = asyncio.Event()
+        self._misses = 0
+        self._missed_at = -math.inf
 
     async def follow(self, wake_ups: AsyncIterator[str]) -> None:
         """Let notifications wake the claim at once; without them the poll does it."""
@@ -57,8 +66,12 @@ class Worker:
                     self._running[task] = job
                     task.add_done_callback(self._ended)
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(self._poll_seconds):
+                    async with asyncio.timeout(self._poll_seconds * random.uniform(0.9, 1.1)):  # noqa: S311 (jitter)
                         await self._wake.wait()
+                # One notification wakes all idle listeners, and one of them gets the job. The others stand back a bit
+                # longer with each race that they lose, and meanwhile notifications add up to one.
+                if self._misses > 1 and not stop.is_set():
+                    await asyncio.sleep(random.uniform(0, min(_CALM_SECONDS, 0.002 * 2**self._misses)))  # noqa: S311
         finally:
             stopping.cancel()
 
@@ -72,12 +85,20 @@ class Worker:
                 await faults.point("claim.done")
             if len(jobs) < room:
                 self._idle.set()
+            self._count_miss(missed=not jobs)
             return jobs
         except psycopg.OperationalError as error:
             _log.warning("claim failed; trying again", extra={"reason": type(error).__name__})
             # The wake-up that this claim answered is used up: without another one the job would wait for the poll.
             asyncio.get_running_loop().call_later(_AGAIN_SECONDS, self._wake.set)
             return []
+
+    def _count_miss(self, *, missed: bool) -> None:
+        now = time.monotonic()
+        recent = now - self._missed_at < _MISSES_SECONDS
+        self._misses = min(self._misses + 1, 10) if missed and recent else int(missed)
+        if missed:
+            self._missed_at = now
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         del self._running[task]
