@@ -11,11 +11,14 @@ import statistics
 import sys
 import tempfile
 import uuid
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+
+from pipeline import migrate
+from pipeline.embedded.postgres import PostgresServer
 
 ROOT = Path(__file__).resolve().parent.parent
 PIPELINE = [sys.executable, "-m", "cli.main"]
@@ -56,6 +59,18 @@ def folder() -> Iterator[Path]:
         path = Path(name)
         path.chmod(0o755)
         yield path
+
+
+@contextlib.asynccontextmanager
+async def database(space: str, settings: Mapping[str, str] | None = None) -> AsyncIterator[PostgresServer]:
+    """A migrated Postgres with that embedding space, removed at the end; `settings` are Postgres's own."""
+    with folder() as path:
+        server = await PostgresServer.start(path / "data", settings=settings)
+        try:
+            await migrate.apply(server.url("postgres"), activate_space=space)
+            yield server
+        finally:
+            await server.stop()
 
 
 @contextlib.asynccontextmanager

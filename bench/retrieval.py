@@ -14,8 +14,7 @@ import hashlib
 import json
 import math
 import uuid
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,6 @@ import psycopg
 from rank_bm25 import BM25Okapi
 
 from bench import common, search_timing
-from pipeline import migrate
 from pipeline.embedded.postgres import PostgresServer
 from pipeline.embedding.local import LocalEmbedder
 
@@ -59,30 +57,18 @@ class Judged:
         return [f"{heading}\n{content}" for _, heading, content in self.passages]
 
 
-@asynccontextmanager
-async def database(space: str) -> AsyncIterator[PostgresServer]:
-    """A migrated Postgres that is removed at the end."""
-    with common.folder() as folder:
-        server = await PostgresServer.start(folder / "data")
-        try:
-            await migrate.apply(server.url("postgres"), activate_space=space)
-            yield server
-        finally:
-            await server.stop()
-
-
-async def measure(own: int = 0, others: int = 0) -> dict[str, Any]:
-    """nDCG@10 and recall@10 of each recipe; if asked for, milliseconds for `own` passages among `others`."""
+async def measure(own: Sequence[int] = (), others: int = 0, space: str | None = None) -> dict[str, Any]:
+    """nDCG@10 and recall@10 of each recipe; if asked for, milliseconds for owners of `own` passages among `others`."""
     embedder = LocalEmbedder()
     figures: dict[str, Any] = {}
     try:
-        async with database(embedder.space.name) as server:
+        async with common.database(embedder.space.name) as server:
             for language in ("en", "ja"):
                 figures[language] = await _ranking(server, embedder, Judged.read(language))
-            if own:
-                figures["timing"] = await timing(server, own, others)
     finally:
         await embedder.close()
+    if own:
+        figures["timing"] = await search_timing.measure(own, others, space or embedder.space.name)
     return figures
 
 
@@ -98,7 +84,7 @@ async def _ranking(server: PostgresServer, embedder: LocalEmbedder, judged: Judg
     by_vector = [_top(stored @ vector, judged) for vector in asked]
     by_keyword, hybrid = [], []
     async with await psycopg.AsyncConnection.connect(server.url("authenticator"), autocommit=True) as connection:
-        await sign_in(connection, owner)
+        await search_timing.sign_in(connection, owner)
         for (question, _), vector in zip(judged.questions, asked, strict=True):
             for hits, given in ((by_keyword, None), (hybrid, json.dumps(vector.tolist()))):
                 rows = await (await connection.execute(
@@ -174,15 +160,6 @@ async def _tokens(connection: psycopg.AsyncConnection, text: str, *, question: b
     return list(dict.fromkeys(row[0])) if question else row[0]
 
 
-async def sign_in(connection: psycopg.AsyncConnection, owner: uuid.UUID) -> None:
-    """Become that user, as the Data API does; `connection` is authenticator's."""
-    await connection.execute("set role authenticated")
-    await connection.execute(
-        "select set_config('request.jwt.claims', %s, false)",
-        (json.dumps({"role": "authenticated", "sub": str(owner)}),),
-    )
-
-
 def _top(scores: np.ndarray, judged: Judged, *, above: float = -math.inf) -> list[str]:
     order = np.argsort(-scores, kind="stable")[:50]
     return [judged.passages[i][0] for i in order if scores[i] > above]
@@ -206,20 +183,3 @@ def ndcg(hits: Sequence[str], grades: dict[str, int]) -> float:
 
 def _mean(values: Any) -> float:
     return round(float(np.mean(list(values))), 3)
-
-
-async def timing(
-    server: PostgresServer, own: int, others: int, *, owners: int = 10, questions: int = 100
-) -> dict[str, Any]:
-    """p50 and p95 in ms, keyword and hybrid, with made-up text and vectors in the active space."""
-    async with await psycopg.AsyncConnection.connect(server.url("postgres"), autocommit=True) as connection:
-        space, dimensions = await _row(connection, "select id, dimensions from pipeline.spaces where active")
-        corpus = await search_timing.load(
-            connection, own=own, others=others, owners=owners, space=space, dimensions=dimensions, questions=questions,
-            say=lambda _: None,
-        )  # fmt: skip
-    figures: dict[str, Any] = {"own_passages": own, "others": others}
-    for name, hybrid in (("keyword", False), ("hybrid", True)):
-        async with await psycopg.AsyncConnection.connect(server.url("authenticator"), autocommit=True) as connection:
-            figures[name] = await search_timing.ask(connection, corpus, hybrid=hybrid)
-    return figures

@@ -11,24 +11,28 @@ import json
 import struct
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import psycopg
 
+from bench import common
+
 VOCABULARY = 30_000
 WORDS_A_PASSAGE = 110
 PASSAGES_A_DOCUMENT = 20
+SETTINGS = {"shared_buffers": "2GB", "effective_cache_size": "6GB"}
+"""For 8 GB of memory, which a hosted project of the size Large has, beside two cores."""
 SYLLABLES = [c + v for c in "bdfgklmnprtvz" for v in ("a", "e", "i", "o", "u")]
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """What was loaded: the owner who searches, and questions with their vectors."""
+    """What was loaded: who searches, by how many passages they have, and questions with their vectors."""
 
-    owner: uuid.UUID
+    owners: dict[int, uuid.UUID]
     questions: list[tuple[str, list[float]]]
 
 
@@ -59,6 +63,34 @@ class Generator:
         return raw / np.linalg.norm(raw, axis=1, keepdims=True)
 
 
+async def measure(
+    own: Sequence[int], others: int, space: str, *, owners: int = 10, questions: int = 100
+) -> dict[str, Any]:
+    """p50 and p95 in ms, keyword and hybrid, for an owner of each size in `own` among `others` of `owners` more."""
+    async with common.database(space, SETTINGS) as server:
+        async with await psycopg.AsyncConnection.connect(server.url("postgres"), autocommit=True) as connection:
+            corpus = await load(connection, own=own, others=others, owners=owners, questions=2 * questions)
+        figures: dict[str, Any] = {"space": space, "others": others}
+        for size, owner in corpus.owners.items():
+            figures[f"own_{size}"] = {}
+            for name, hybrid in (("keyword", False), ("hybrid", True)):
+                async with await psycopg.AsyncConnection.connect(
+                    server.url("authenticator"), autocommit=True
+                ) as connection:
+                    await sign_in(connection, owner)
+                    figures[f"own_{size}"][name] = await ask(connection, corpus.questions, hybrid=hybrid)
+    return figures
+
+
+async def sign_in(connection: psycopg.AsyncConnection, owner: uuid.UUID) -> None:
+    """Become that user, as the Data API does; `connection` is authenticator's."""
+    await connection.execute("set role authenticated")
+    await connection.execute(
+        "select set_config('request.jwt.claims', %s, false)",
+        (json.dumps({"role": "authenticated", "sub": str(owner)}),),
+    )
+
+
 def _field(data: bytes) -> bytes:
     return struct.pack(">i", len(data)) + data
 
@@ -81,29 +113,32 @@ def _embedding_rows(
 async def load(
     connection: psycopg.AsyncConnection,
     *,
-    own: int,
+    own: Sequence[int],
     others: int,
     owners: int,
-    space: int,
-    dimensions: int,
     questions: int,
-    say: Any = print,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Corpus:
-    """Load `own` passages of one owner and `others` of `owners` more; `connection` is postgres's, autocommit."""
+    """Load an owner for each size in `own`, and `others` passages of `owners` more.
+
+    `connection` is postgres's, in autocommit.
+    """
+    [space, dimensions] = await _row(connection, "select id, dimensions from pipeline.spaces where active")
     made = Generator(dimensions)
     await connection.execute("set statement_timeout = 0")
     index = f"pipeline.embeddings_space_{space}"
-    [definition] = await (await connection.execute("select pg_get_indexdef(%s::regclass)", (index,))).fetchone()  # type: ignore[misc]
+    [definition] = await _row(connection, f"select pg_get_indexdef('{index}'::regclass)")
     await connection.execute(f"drop index {index}".encode())
     await connection.execute("drop index pipeline.chunks_by_lexeme")
     await connection.execute("create temp table texts (n int, content text)")
     await connection.execute("create temp table base (n int primary key, content text, lexemes text)")
     start = time.perf_counter()
     async with connection.cursor().copy("copy texts from stdin") as copy:
-        for n in range(own):
+        for n in range(max(own)):
             await copy.write_row((n, made.text()))
-    owner = uuid.uuid4()
-    population = [(owner, own)] + [(uuid.uuid4(), others // owners) for _ in range(owners)]
+    searching = {size: uuid.uuid4() for size in own}
+    population = [(person, size) for size, person in searching.items()]
+    population += [(uuid.uuid4(), others // owners) for _ in range(owners)]
     none = uuid.UUID(int=0)
     await connection.execute(
         "insert into base select n, content, pipeline.lexemes(%s, null, content)::text from texts where n < 20000",
@@ -119,8 +154,9 @@ async def load(
             (person, str(person), PASSAGES_A_DOCUMENT, size // PASSAGES_A_DOCUMENT),
         )
         source = (
-            "select t.n, t.content, pipeline.lexemes(%(person)s, null, t.content) as lexemes from texts t"
-            if person == owner
+            "select t.n, t.content, pipeline.lexemes(%(person)s, null, t.content) as lexemes "
+            "from texts t where t.n < %(size)s"
+            if person in searching.values()
             else "select i as n, b.content, replace(b.lexemes, pipeline.owner_token(%(none)s), "
             "pipeline.owner_token(%(person)s))::tsvector as lexemes "
             "from generate_series(0, %(size)s - 1) i join base b on b.n = i %% (select count(*) from base)"
@@ -163,18 +199,15 @@ async def load(
     await connection.execute(definition.encode())
     say(f"vector index built in {time.perf_counter() - start:.0f} s")
     await connection.execute("vacuum analyze pipeline.chunks, pipeline.documents, pipeline.embeddings")
-    return Corpus(owner, [(made.text(6), vector) for vector in asked])
+    return Corpus(searching, [(made.text(6), vector) for vector in asked])
 
 
-async def ask(connection: psycopg.AsyncConnection, corpus: Corpus, *, hybrid: bool, warm: int = 20) -> dict[str, float]:
-    """p50 and p95 in ms of public.search as the owner; `connection` is authenticator's."""
-    await connection.execute("set role authenticated")
-    await connection.execute(
-        "select set_config('request.jwt.claims', %s, false)",
-        (json.dumps({"role": "authenticated", "sub": str(corpus.owner)}),),
-    )
+async def ask(
+    connection: psycopg.AsyncConnection, questions: Sequence[tuple[str, list[float]]], *, hybrid: bool
+) -> dict[str, float]:
+    """p50 and p95 in ms of public.search over the second half of `questions`; the first half warms the caches."""
     took = []
-    for text, vector in corpus.questions[:warm] + corpus.questions:
+    for text, vector in questions:
         start = time.perf_counter()
         cursor = await connection.execute(
             "select * from public.search(query_text => %s, query_embedding => %s::extensions.vector)",
@@ -182,5 +215,11 @@ async def ask(connection: psycopg.AsyncConnection, corpus: Corpus, *, hybrid: bo
         )
         await cursor.fetchall()
         took.append((time.perf_counter() - start) * 1000)
-    took = took[warm:]
-    return {"p50_ms": float(np.percentile(took, 50)), "p95_ms": float(np.percentile(took, 95))}
+    took = took[len(took) // 2 :]
+    return {"p50_ms": round(float(np.percentile(took, 50)), 1), "p95_ms": round(float(np.percentile(took, 95)), 1)}
+
+
+async def _row(connection: psycopg.AsyncConnection, query: str) -> tuple[Any, ...]:
+    row = await (await connection.execute(query.encode())).fetchone()
+    assert row is not None
+    return row

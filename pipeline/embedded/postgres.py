@@ -25,7 +25,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -90,8 +90,12 @@ class PostgresServer:
         self._passwords = passwords
 
     @classmethod
-    async def start(cls, data_dir: Path, *, port: int | None = None) -> PostgresServer:
+    async def start(
+        cls, data_dir: Path, *, port: int | None = None, settings: Mapping[str, str] | None = None
+    ) -> PostgresServer:
         """Start the server of `data_dir`, making cluster, roles and schemas when they are missing.
+
+        `settings` are Postgres's own and go before those of this module.
 
         Raises SetupError with the remedy when the directory belongs to another release, is being served already, or
         cannot be reached by the user that the server runs as.
@@ -108,7 +112,7 @@ class PostgresServer:
             shutil.rmtree(data_dir / "postgres", ignore_errors=True)
             passwords = {role: secrets.token_urlsafe(32) for role in LOGIN_ROLES}
             await asyncio.to_thread(_initdb, data_dir, user, passwords[SUPERUSER])
-        server = await cls._launch(data_dir, port, user, passwords)
+        server = await cls._launch(data_dir, port, user, passwords, SETTINGS | dict(settings or {}))
         if fresh:
             try:
                 await server._install_platform()
@@ -120,12 +124,11 @@ class PostgresServer:
 
     @classmethod
     async def _launch(
-        cls, data_dir: Path, port: int | None, user: str | None, passwords: dict[str, str]
+        cls, data_dir: Path, port: int | None, user: str | None, passwords: dict[str, str], settings: dict[str, str]
     ) -> PostgresServer:
         for attempt in range(5):
             chosen = port or _free_port()
-            settings = SETTINGS | {"port": str(chosen)}
-            command = [str(_binary("postgres")), "-D", str(data_dir / "postgres")]
+            command = [str(_binary("postgres")), "-D", str(data_dir / "postgres"), "-c", f"port={chosen}"]
             command += [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
             with (data_dir / "postgres.log").open("wb") as log:
                 # in this thread, not in a worker thread: its end would be taken for ours

@@ -59,7 +59,8 @@ comment on column pipeline.documents.deleted_at is 'Set in the transaction that 
 comment on column pipeline.documents.purged_at is 'When a listener removed the deleted document''s content.';
 
 create unique index documents_living_object on pipeline.documents (object_id) where deleted_at is null;
-create index documents_by_owner on pipeline.documents (owner_id, name) where deleted_at is null;
+-- A search sums the owner's chunk_count from the index alone.
+create index documents_by_owner on pipeline.documents (owner_id, name) include (chunk_count) where deleted_at is null;
 create index documents_by_content on pipeline.documents (owner_id, content_sha256) where deleted_at is null;
 create index documents_to_purge on pipeline.documents (deleted_at) where deleted_at is not null and purged_at is null;
 

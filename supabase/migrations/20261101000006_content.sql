@@ -18,10 +18,13 @@ create table pipeline.spaces (
   dimensions   integer not null constraint dimensions_fit_an_index check (dimensions between 1 and 4000),
   input_format text not null,
   active       boolean not null default false,
+  latin_only   boolean not null default false,
   created_at   timestamptz not null default pipeline.now(),
   unique (model, dimensions, input_format)
 );
 comment on table pipeline.spaces is 'Embedding spaces. Vectors are comparable only within one; search reads the active one.';
+comment on column pipeline.spaces.latin_only is
+  'Whether the model knows languages in Latin letters only: a question in others is then answered by its words.';
 create unique index spaces_one_active on pipeline.spaces (active) where active;
 alter table pipeline.spaces enable row level security;
 create policy worker_reads on pipeline.spaces for select to pipeline_worker using (true);
@@ -141,6 +144,7 @@ do $$
 begin
   perform pipeline.create_space('text-embedding-3-small', 1536);
   perform pipeline.create_space('all-MiniLM-L6-v2-int8', 384);
+  update pipeline.spaces set latin_only = true where model = 'all-MiniLM-L6-v2-int8';
   perform pipeline.activate_space('text-embedding-3-small-1536');
 end
 $$;

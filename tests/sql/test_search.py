@@ -139,7 +139,7 @@ async def test_hybrid_gives_a_candidate_its_true_score_of_the_other_side(db, use
             float(x) for x in made_up_vector(hashlib.sha256(hit["content"].encode()).digest(), 1536)[1:-1].split(",")
         ]
         cosine = sum(a * b for a, b in zip(query, vector, strict=True))
-        expected = 0.65 * cosine + 0.35 * bm25.get(hit["content"], 0) / max(bm25.values())
+        expected = 0.8 * cosine + 0.2 * bm25.get(hit["content"], 0) / max(bm25.values())
         assert math.isclose(hit["score"], expected, abs_tol=2e-3)
         assert hit["matched_by"] == ("both" if hit["content"] in bm25 else "vector")
     assert hits[0]["content"] == HIP
@@ -264,6 +264,17 @@ async def test_the_index_of_all_vectors_gives_the_same_as_the_owners_own(db, use
             assert math.isclose(row["cosine"], cosines[row["id"]], abs_tol=1e-3)
 
 
+async def test_where_the_model_knows_latin_letters_only_words_answer_the_others(db, user):
+    japanese, other = "経費の精算は月末までに申請してください。", "有給休暇は十日付与されます。"
+    await publish(db, user, "a.md", japanese, other, KNEE, DENTAL)
+    near_other = made_up_vector(hashlib.sha256(other.encode()).digest(), 1536)
+    assert (await found(db, user, "経費 精算", query_embedding=near_other))[0] == other
+    await db.run("update pipeline.spaces set latin_only = true where active")
+    assert (await found(db, user, "経費 精算", query_embedding=near_other))[0] == japanese
+    near_knee = made_up_vector(hashlib.sha256(KNEE.encode()).digest(), 1536)
+    assert (await found(db, user, "dental cleaning", query_embedding=near_knee))[0] == KNEE
+
+
 async def test_one_word_in_common_does_not_outdo_the_meaning(db, user):
     """The best BM25 counts in full only where it covers the question."""
     await publish(db, user, "a.md", KNEE, HIP, DENTAL)
@@ -278,5 +289,5 @@ async def test_one_word_in_common_does_not_outdo_the_meaning(db, user):
     )
     whole = math.log(1 + 2.5 / 1.5) + 2 * math.log(1 + 3.5 / 0.5)  # of knee, and of two words that occur nowhere
     cosine = sum(x * y for x, y in zip(a, b, strict=True))
-    assert math.isclose(hits[KNEE], 0.65 * cosine + 0.35 * bm25 / whole, abs_tol=2e-3)
+    assert math.isclose(hits[KNEE], 0.8 * cosine + 0.2 * bm25 / whole, abs_tol=2e-3)
     assert max(hits, key=hits.__getitem__) == HIP

@@ -1,157 +1,7 @@
 -- Search: by words as BM25 ranks them, by meaning as the vectors do, or both mixed.
 --
--- The lexemes of a passage carry a token of its owner, so that a posting list of the text index is that of one owner's
--- word: a search reads no other owner's rows, and a document frequency, hence a score, says nothing about their text.
---
--- The text index knows no term frequencies. ts_rank() of a single word does: with every weight 1 it is the sum of 1/i²
--- for i up to the frequency tf, over π²/6; the rest of that series is 1/(tf + ½) but for less than a rounding.
-
-create function pipeline.owner_token(owner_id uuid)
-  returns text
-  language sql
-  immutable
-  set search_path = ''
-as $$
-  -- The end of a uuid is random in all versions in use. Two owners may share a token; owner_id is compared as well.
-  select pg_catalog.encode(pg_catalog.substring(pg_catalog.uuid_send($1), 14), 'base64')
-$$;
-comment on function pipeline.owner_token is 'Four characters that stand before each lexeme of the owner.';
-
--- A word of a language with spaces is what the english configuration makes of it. A run of a script without spaces is its
--- character bigrams; a stored run also has its last character alone, so that a question of one character finds it.
-create function pipeline.tokens(input text, is_question boolean default false)
-  returns table (lexeme text, "position" integer, is_prefix boolean)
-  language plpgsql
-  immutable
-  set search_path = ''
-as $$
-declare
-  spaceless constant text := '\u0E00-\u0EFF\u1000-\u109F\u1100-\u11FF\u1780-\u17FF\u2E80-\u2FDF\u3005-\u3007\u3041-\u309F'
-                             '\u30A1-\u30FF\u3130-\u318F\u31F0-\u31FF\u3400-\u4DBF\u4E00-\u9FFF\uAC00-\uD7A3\uF900-\uFAFF'
-                             '\U00020000-\U0003FFFF';
-  cleaned text := input;
-  part record;
-  start integer := 0;
-begin
-  if cleaned ~ '[^\x01-\x7F]' then
-    cleaned := normalize(cleaned, nfkc);
-  end if;
-  -- The parser takes a/b for a path, <b> for a tag and the 7 of INC-7 for a negative number.
-  cleaned := pg_catalog.regexp_replace(pg_catalog.translate(cleaned, '/\<>&', '     '), '-(?=\d)', ' ', 'g');
-  if cleaned !~ ('[' || spaceless || ']') then
-    return query
-    select w.lexeme, p.position::integer, false
-      from pg_catalog.unnest(pg_catalog.to_tsvector('pg_catalog.english', cleaned)) w
-     cross join pg_catalog.unnest(w.positions) as p (position)
-     where pg_catalog.octet_length(w.lexeme) <= 255;
-    return;
-  end if;
-  for part in
-    select m[1] as run, m[2] as words
-      from pg_catalog.regexp_matches(cleaned, '([' || spaceless || ']+)|([^' || spaceless || ']+)', 'g') as m
-  loop
-    if part.run is null then
-      return query
-      select w.lexeme, start + p.position, false
-        from pg_catalog.unnest(pg_catalog.to_tsvector('pg_catalog.english', part.words)) w
-       cross join pg_catalog.unnest(w.positions) as p (position)
-       where pg_catalog.octet_length(w.lexeme) <= 255;
-      start := start + coalesce((select pg_catalog.max(p) from pg_catalog.unnest(
-        pg_catalog.to_tsvector('pg_catalog.simple', part.words)) w, pg_catalog.unnest(w.positions) p), 0);
-    else
-      return query
-      select pg_catalog.lower(pg_catalog.substr(part.run, i, 2)), start + i, is_question and pg_catalog.length(part.run) = 1
-        from pg_catalog.generate_series(1, pg_catalog.length(part.run)) i
-       where i < pg_catalog.length(part.run) or not is_question or i = 1;
-      start := start + pg_catalog.length(part.run);
-    end if;
-  end loop;
-end
-$$;
-comment on function pipeline.tokens is
-  'The tokens of a text in order. is_prefix: a question''s single character, which stands for every bigram that begins so.';
-
-create function pipeline.quoted(owner_id uuid, lexeme text)
-  returns text
-  language sql
-  immutable
-  set search_path = ''
-as $$
-  select '''' || pipeline.owner_token($1)
-         || pg_catalog.replace(pg_catalog.replace($2, '\', '\\'), '''', '''''') || ''''
-$$;
-comment on function pipeline.quoted is 'The owner''s lexeme as the input of a tsvector or tsquery spells it.';
-
-create function pipeline.lexemes(owner_id uuid, heading text, content text)
-  returns tsvector
-  language plpgsql
-  stable
-  set search_path = ''
-as $$
-declare
-  -- As quoted() spells it, once for the passage and not for each of its words: a publish calls this ten thousand times.
-  opening constant text := '''' || pipeline.owner_token(owner_id);
-begin
-  return coalesce(
-    (select pg_catalog.string_agg(
-              opening || pg_catalog.replace(pg_catalog.replace(t.lexeme, '\', '\\'), '''', '''''') || ''':' || least(t.position, 16383), ' ')
-       from pipeline.tokens(pg_catalog.concat_ws(E'\n', heading, content)) t), '')::pg_catalog.tsvector;
-end
-$$;
-comment on function pipeline.lexemes is 'What keyword search reads of a passage.';
-
-create function pipeline.is_bigram(word text)
-  returns boolean
-  language sql
-  immutable
-  set search_path = ''
-as $$
-  -- Behind the quote and the owner's token. Scripts without spaces begin at Thai.
-  select pg_catalog.ascii(pg_catalog.substr($1, 6)) >= 3584
-$$;
-comment on function pipeline.is_bigram is 'Whether a quoted lexeme comes from a script without spaces.';
-
-create function pipeline.phrase(owner_id uuid, input text)
-  returns tsquery
-  language plpgsql
-  stable
-  set search_path = ''
-as $$
-declare
-  answer text;
-  word record;
-begin
-  for word in
-    select t.lexeme, t.is_prefix, t.position - lag(t.position) over (order by t.position) as distance
-      from pipeline.tokens(input, is_question => true) t
-     order by t.position
-  loop
-    answer := coalesce(answer || format(' <%s> ', word.distance), '')
-              || pipeline.quoted(owner_id, word.lexeme) || case when word.is_prefix then ':*' else '' end;
-  end loop;
-  return answer::pg_catalog.tsquery;
-end
-$$;
-comment on function pipeline.phrase is 'Words that stand one after the other; null when there are none but stop words.';
-
-create function pipeline.token_count(lexemes tsvector)
-  returns integer
-  language sql
-  immutable
-  set search_path = ''
-as $$
-  select coalesce(pg_catalog.sum(pg_catalog.cardinality(l.positions)), 0)::integer from pg_catalog.unnest($1) l
-$$;
-comment on function pipeline.token_count is 'The length of a passage, as BM25 counts it.';
-
-alter table pipeline.chunks add column token_count integer not null generated always as (pipeline.token_count(lexemes)) stored;
-comment on column pipeline.chunks.token_count is 'How many tokens lexemes holds.';
--- A search reads the lexemes and the vectors of thousands of rows: inline and as they are, it takes a third of the time
--- that unpacking takes.
-alter table pipeline.chunks alter column lexemes set storage external, set (toast_tuple_target = 8160);
-alter table pipeline.embeddings set (toast_tuple_target = 8160);
--- Without a pending list: what is published is found as quickly as all the rest.
-create index chunks_by_lexeme on pipeline.chunks using gin (lexemes) with (fastupdate = off);
+-- Dynamic SQL throughout: words and numbers stand in it as constants, so that each is planned for what it is, and a list
+-- of words is unrolled, since a loop over them in each of a thousand rows would take longer than all the rest.
 
 -- The question ---------------------------------------------------------------------------------------------------------
 
@@ -262,6 +112,53 @@ as $$
 $$;
 comment on function pipeline.visible is 'SQL: the condition on a passage c of a document d that may be an answer.';
 
+-- BM25 of thousands of rows takes its time, so the best are looked for among few: what holds a rare word, or two of those
+-- that are less rare. What is missed holds one such word only, beside common ones.
+create function pipeline.candidates(words text[], passages double precision[], total bigint, budget double precision)
+  returns text
+  language plpgsql
+  stable
+  set search_path = ''
+as $$
+declare
+  many constant integer := cardinality(words);
+  answer text[];
+  expected double precision := 0;
+  taken integer := 0;
+  last integer;
+  others double precision;
+begin
+  while taken < many and expected + passages[taken + 1] <= budget loop
+    taken := taken + 1;
+    answer := answer || words[taken];
+    expected := expected + passages[taken];
+  end loop;
+  for i in taken + 1 .. many - 1 loop
+    last := i;
+    others := 0;
+    while last < many and expected + passages[i] * (others + passages[last + 1]) / total <= budget loop
+      last := last + 1;
+      others := others + passages[last];
+    end loop;
+    exit when last = i;
+    answer := answer || format('%s & (%s)', words[i], array_to_string(words[i + 1:last], ' | '));
+    expected := expected + passages[i] * others / total;
+  end loop;
+  if answer is null then -- All are common: what holds several of them.
+    expected := passages[1];
+    last := 1;
+    while last < many and expected > budget loop
+      last := last + 1;
+      expected := expected * passages[last] / total;
+    end loop;
+    answer := array[array_to_string(words[1:last], ' & ')];
+  end if;
+  return array_to_string(answer, ' | ');
+end
+$$;
+comment on function pipeline.candidates is
+  'The input of a tsquery that about budget passages of total fit. words: the rarest first, in so many passages each.';
+
 create function pipeline.by_words(owner uuid, question pipeline.question, path_prefix text, wanted integer, also bigint[])
   returns table (id bigint, score double precision, whole double precision)
   language plpgsql
@@ -271,9 +168,9 @@ create function pipeline.by_words(owner uuid, question pipeline.question, path_p
 as $$
 #variable_conflict use_column
 declare
-  -- So many rows are ranked, by the frequencies; never more than the second.
-  budget constant integer := 4000;
-  most constant integer := 10000;
+  -- So many rows are ranked, as far as the frequencies tell; never more than the second.
+  budget constant integer := 1500;
+  most constant integer := 5000;
   visible constant text := pipeline.visible(owner, question, path_prefix);
   total bigint;
   words text[];
@@ -281,18 +178,18 @@ declare
   average double precision;
   unknown integer;
   whole_question double precision;
-  few boolean;
   bm25 text;
   frequencies text;
+  any_word text;
+  attempts text[];
   sought text;
-  together boolean;
   ranked text;
-  ids bigint[];
-  scores double precision[];
+  ids bigint[] := array[]::bigint[];
+  scores double precision[] := array[]::double precision[];
+  more_ids bigint[];
+  more_scores double precision[];
   seen bigint;
-  top integer := wanted * 3 + 50;
-  reached double precision := 0;
-  taken integer := 0;
+  top integer;
 begin
   if coalesce(cardinality(question.words), 0) = 0 then
     return;
@@ -302,43 +199,21 @@ begin
   -- A bigram that occurs nowhere is most often the end of one word and the beginning of the next: it is not missed.
   select array_agg(f.word order by f.passages) filter (where f.passages > 0),
          array_agg(f.passages order by f.passages) filter (where f.passages > 0), max(f.average_length),
-         count(*) filter (where f.passages = 0 and not pipeline.is_bigram(f.word))
+         count(*) filter (where f.passages = 0 and pipeline.first_letter(f.word) < 3584)
     into words, passages, average, unknown
     from pipeline.word_frequencies(owner, question.words, total) f;
   if words is null then
     return;
   end if;
-  select sum(ln(1 + (greatest(total, p) - p + 0.5) / (p + 0.5))) + unknown * ln(1 + (total + 0.5) / 0.5)
-    into whole_question
+  total := greatest(total, passages[cardinality(passages)]);
+  select sum(ln(1 + (total - p + 0.5) / (p + 0.5))) + unknown * ln(1 + (total + 0.5) / 0.5) into whole_question
     from unnest(passages) p;
 
-  -- The rarest words choose the candidates; all words rank them. Where a phrase or a small folder chooses, all words do.
-  few := path_prefix is not null and budget >= coalesce(
-    (select sum(d.chunk_count) from pipeline.documents d
-      where d.owner_id = owner and d.deleted_at is null and pipeline.under(d.name, d.owner_id, path_prefix)), 0);
-  if few then
-    taken := cardinality(words);
-  end if;
-  while taken < cardinality(words) and (reached < wanted or reached + passages[taken + 1] <= budget) loop
-    taken := taken + 1;
-    reached := reached + passages[taken];
-  end loop;
-  sought := array_to_string(words[1:taken], ' | ');
-  if question.required is not null then
-    sought := question.required::text;
-  elsif reached > most and cardinality(words) > 1 then
-    -- No word is rare: what holds the two rarest, unless nothing does.
-    execute 'select exists (select from (select c.owner_id from pipeline.chunks c where c.lexemes @@ $1 offset 0) c where c.owner_id = $2)'
-       into together using array_to_string(words[1:2], ' & ')::tsquery, owner;
-    if together then
-      sought := array_to_string(words[1:2], ' & ');
-    end if;
-  end if;
-
+  -- The index knows no term frequencies, but ts_rank() of a single word does: with every weight 1 it is the sum of 1/i² for
+  -- i up to the frequency, over π²/6; the rest of that series is 1/(frequency + ½) but for less than a rounding.
   -- f1, f2, … are the words' frequencies in the passage; longer grows with its length. k1 is 1.5 and b is 0.75.
   select string_agg(format('round(1 / greatest(1.6449340668482264 * (1 - ts_rank(''{1,1,1,1}'', c.lexemes, %L)), 0.004) - 0.5) as f%s', w, o), ', '),
-         string_agg(format('%L::float8 * r.f%s / (r.f%s + r.longer)',
-                           2.5 * ln(1 + (greatest(total, p) - p + 0.5) / (p + 0.5)), o, o), ' + ')
+         string_agg(format('%L::float8 * r.f%s / (r.f%s + r.longer)', 2.5 * ln(1 + (total - p + 0.5) / (p + 0.5)), o, o), ' + ')
     into frequencies, bm25
     from unnest(words, passages) with ordinality as u (w, p, o);
   frequencies := frequencies || format(', %L::float8 + %L::float8 * c.token_count as longer', 1.5 * 0.25, 1.5 * 0.75 / average);
@@ -346,23 +221,43 @@ begin
   ranked := 'select r.id, r.document_id, r.job_id, ' || bm25 || ' as score from ('
     || 'select c.id, c.document_id, c.job_id, ' || frequencies || ' from '
     || case when path_prefix is null
-         then format('(select c.* from pipeline.chunks c where c.lexemes @@ %L::tsquery offset 0) c where c.owner_id = %L', sought, owner)
+         then format('(select c.* from pipeline.chunks c where c.lexemes @@ $1 offset 0) c where c.owner_id = %L', owner)
          else format('(select c.* from pipeline.chunks c join pipeline.documents d on d.id = c.document_id '
-                     'where c.lexemes @@ %L::tsquery and c.owner_id = %L and ', sought, owner) || visible || ' offset 0) c where true' end
+                     'where c.lexemes @@ $1 and c.owner_id = %L and ', owner) || visible || ' offset 0) c where true' end
     || coalesce(' and c.lexemes @@ ' || quote_literal(question.required::text) || '::tsquery', '')
     || coalesce(' and not c.lexemes @@ ' || quote_literal(question.excluded::text) || '::tsquery', '')
     || format(' limit %s) r', most);
-  -- Nearly all of the best are visible; what is not belongs to a document that was deleted a moment ago.
-  loop
-    execute 'select array_agg(t.id order by t.score desc, t.id) filter (where d.id is not null), '
-            'array_agg(t.score order by t.score desc, t.id) filter (where d.id is not null), count(*) '
-            'from (' || ranked || ' order by score desc, id limit $1) t '
-            'left join pipeline.documents d on d.id = t.document_id and d.published_job_id = t.job_id and d.deleted_at is null'
-      into ids, scores, seen using top;
-    exit when seen < top or cardinality(ids) >= wanted;
-    top := top * 10;
+
+  any_word := array_to_string(words, ' | ');
+  if question.required is not null then
+    attempts := array[question.required::text];
+  elsif path_prefix is not null and budget >= coalesce(
+    (select sum(d.chunk_count) from pipeline.documents d
+      where d.owner_id = owner and d.deleted_at is null and pipeline.under(d.name, d.owner_id, path_prefix)), 0) then
+    attempts := array[any_word];
+  else
+    attempts := array[pipeline.candidates(words, passages, total, budget)];
+    if coalesce(cardinality(also), 0) < wanted then
+      attempts := attempts || format('(%s) & !(%s)', any_word, attempts[1]);
+    end if;
+  end if;
+  foreach sought in array attempts loop
+    exit when cardinality(ids) = wanted;
+    top := wanted + 30;
+    loop
+      -- Nearly all of the best are visible; what is not belongs to a document that was deleted a moment ago.
+      execute 'select array_agg(t.id order by t.score desc, t.id) filter (where d.id is not null), '
+              'array_agg(t.score order by t.score desc, t.id) filter (where d.id is not null), count(*) '
+              'from (' || ranked || ' order by score desc, id limit $2) t '
+              'left join pipeline.documents d on d.id = t.document_id and d.published_job_id = t.job_id and d.deleted_at is null'
+        into more_ids, more_scores, seen using sought::tsquery, top;
+      exit when seen < top or cardinality(more_ids) >= wanted;
+      top := top * 10;
+    end loop;
+    scores := scores || more_scores[1:wanted - cardinality(ids)];
+    ids := ids || more_ids[1:wanted - cardinality(ids)];
   end loop;
-  return query select u.id, u.score, whole_question from unnest(ids[1:wanted], scores[1:wanted]) as u (id, score);
+  return query select u.id, u.score, whole_question from unnest(ids, scores) as u (id, score);
   if cardinality(also) > 0 then
     return query execute
       'select r.id, ' || bm25 || ', $2 from (select c.id, ' || frequencies ||
@@ -415,7 +310,7 @@ declare
   visible constant text := pipeline.visible(owner, question, path_prefix);
   own double precision;
   everybodys double precision;
-  top integer := wanted * 2 + 50;
+  top integer := wanted + 30;
   ids bigint[];
   cosines double precision[];
   seen bigint;
@@ -454,13 +349,15 @@ begin
     end if;
   end if;
   loop
+    -- Lateral, with an offset: one probe of the index for each vector, whatever the planner expects.
     execute format(
       'select array_agg(c.id order by n.distance, c.id), array_agg(1 - n.distance order by n.distance, c.id), '
-      '       (select count(distinct n.input_sha256)) '
+      '       count(distinct n.input_sha256) '
       'from (select e.input_sha256, e.embedding operator(extensions.<=>) $1::extensions.halfvec as distance '
       '        from pipeline.embeddings e where e.owner_id = %1$L and e.space_id = %2$s order by 2 limit %3$s) n '
-      'left join (pipeline.chunks c join pipeline.documents d on d.id = c.document_id and %4$s) '
-      '       on c.owner_id = %1$L and c.input_sha256 = n.input_sha256', owner, space.id, top, visible)
+      'left join lateral (select c.id from pipeline.chunks c join pipeline.documents d on d.id = c.document_id '
+      '                    where c.owner_id = %1$L and c.input_sha256 = n.input_sha256 and %4$s offset 0) c on true',
+      owner, space.id, top, visible)
       into ids, cosines, seen using query_embedding;
     exit when seen < top or cardinality(array_remove(ids, null)) >= wanted;
     top := top * 10;
@@ -483,9 +380,9 @@ as $$
 declare
   owner constant uuid := (select auth.uid());
   wanted constant integer := greatest(1, least(coalesce(match_count, 10), 100));
-  -- How much of a mixed score is the cosine. The rest is the BM25, as a part of the best hit's; where even the best lacks
-  -- much of the question, as a part of that of the whole question: else one common word in common would outdo the meaning.
-  share double precision := 0.65;
+  -- How much of a mixed score is the cosine. The rest is the BM25, as a part of that of the whole question, so that it
+  -- counts as far as the question's words are there: else one common word in common would outdo the meaning.
+  share double precision := 0.8;
   candidates constant integer := greatest(50, wanted);
   question pipeline.question;
   active pipeline.spaces;
@@ -518,9 +415,9 @@ begin
   query_embedding := extensions.l2_normalize(query_embedding);
 
   question := pipeline.parse_question(owner, coalesce(query_text, ''));
-  if active.model like 'all-MiniLM-%' and 2 * (select count(*) from unnest(question.words) w where pipeline.is_bigram(w))
-                                          > cardinality(question.words) then
-    share := 0.3; -- This model was trained on English.
+  if active.latin_only and 2 * (select count(*) from unnest(question.words) w where pipeline.first_letter(w) >= 592)
+                           > cardinality(question.words) then
+    share := 0.1; -- What the model makes of such a question is little more than noise.
   end if;
   if query_embedding is null then
     return query
@@ -573,13 +470,15 @@ begin atomic
 end;
 comment on function public.search is
   'The best passages of your files for a question. Any of its words finds; "a phrase" must stand so, -word must not. '
-  'With the question''s vector (of the active embedding space, named by space) it is hybrid: score is then 0.65 of the '
-  'cosine and 0.35 of the BM25, as a part of the best hit''s or, if more, of what a passage with each of the words once '
-  'gets (0.3 and 0.7 for a Japanese, Chinese or Thai question in an English model''s space); without, it is the BM25. matched_by: keyword, vector or both. '
+  'With the question''s vector (of the active embedding space, named by space) it is hybrid: score is then 0.8 of the '
+  'cosine and 0.2 of the BM25, as a part of what a passage with each of the words once gets or, if more, of the best hit''s '
+  '(0.1 and 0.9 for a question in another script, where the space''s model knows Latin letters only); without, it is the '
+  'BM25. matched_by: keyword, vector or both. '
   'path_prefix: only files whose name begins so, with or without your folder. At most 100. 400: another space is active, '
   'or the vector does not fit it.';
 
-revoke execute on all functions in schema pipeline from public, anon, authenticated;
-revoke execute on function public.search from public, anon, authenticated;
+revoke execute on function pipeline.parse_question, pipeline.word_frequencies, pipeline.under, pipeline.visible,
+  pipeline.candidates, pipeline.by_words, pipeline.nearest_by_index, pipeline.by_meaning, pipeline.search, public.search
+  from public, anon, authenticated;
 grant execute on function pipeline.search to authenticated;
 grant execute on function public.search to authenticated;
