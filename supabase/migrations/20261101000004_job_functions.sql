@@ -108,7 +108,8 @@ begin
   select array_agg(c.owner_id order by c.owner_id) into due
     from candidates c
    where c.owner_id is not null
-     and exists (select from pipeline.wakeups w where w.owner_id = c.owner_id and w.due_at <= pipeline.now());
+     -- one probe for each, where exists() would read all wake-ups that are due
+     and (select true from pipeline.wakeups w where w.owner_id = c.owner_id and w.due_at <= pipeline.now() limit 1);
   if due is null then
     return 0;
   end if;
