@@ -119,3 +119,19 @@ def queue(
     Example: `pipeline bench queue --rounds 1 --only pipeline --only bare`
     """
     _measure("queue", json, markdown, jobs=jobs, rounds=rounds, wakes=wakes, only=tuple(only or ()), off=off)
+
+
+@app.command("growth")
+def growth(
+    most: Annotated[
+        int, typer.Option("--max", min=1000, help="So many queued jobs (a million at most) and completed ones.")
+    ] = 1_000_000,
+    claims: Annotated[int, typer.Option(min=1, help="So many timed claims of each kind.")] = 50,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print a table for a document.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """How long a claim takes as jobs, owners and history grow.
+
+    Example: `pipeline bench growth --max 10000000`
+    """
+    _measure("growth", json, markdown, most=most, claims=claims)

@@ -99,6 +99,7 @@ class Pipeline(Contestant):
             f"{_CLEAR}; insert into auth.users (id, aud, role, email) "
             f"select o, 'authenticated', 'authenticated', o || '@example.com' from unnest({self._owners()}) o "
             f"on conflict do nothing; "
+            f"update pipeline.retention set position = null, rested_at = pipeline.now(); "  # once a day, and not now
             f"update pipeline.limits set max_concurrent_jobs = {self.limit} where owner_id is null"
         )
         self.insert = self.table.replace("%s::uuid[]", f"array['{owner(0)}']::uuid[]")
