@@ -1,8 +1,9 @@
 """How well search ranks, on judged questions, and how long it takes for one owner among many.
 
-The questions and passages are in `bench/data`, in English and Japanese: a handbook, insurance terms and a runbook that
-were written for this, with questions in other words than the answers'; and, in English, a reference of forms, codes and
-names, whose passages are alike but for the one word that a question asks for. `id:2` is the answer, `id:1` helps.
+The questions and passages are in `bench/data`, in English and Japanese, and were written for this: a handbook,
+insurance terms and a runbook, with questions in other words than the answers'; and, in English, forms, codes, invoices,
+price lists, data sheets, minutes and the like, whose passages are alike but for the number, the year or the name that a
+question asks for. `id:2` is the answer, `id:1` helps; a line with # names the kind of the questions below it.
 
 Each passage is published through the database's own functions and asked for through `public.search`, as its owner.
 Beside it: a BM25 library on the same tokens, the vectors alone, and the fusion of both ranks that most samples use.
@@ -14,7 +15,7 @@ import hashlib
 import json
 import math
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,22 +35,27 @@ _TOKENS = "select array(select t.lexeme from pipeline.tokens(%s, %s) t order by 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """Passages as (id, heading, content), and questions with their answers' grades by id."""
+    """Passages as (id, heading, content), and questions with their answers' grades by id, and of what kind each is."""
 
     passages: list[tuple[str, str, str]]
     questions: list[tuple[str, dict[str, int]]]
+    kinds: list[str]
 
     @classmethod
     def read(cls, language: str) -> Judged:
-        passages, questions = [], []
+        passages, questions, kinds, kind = [], [], [], "all"
         for line in (DATA / f"{language}.passages.txt").read_text(encoding="utf-8").splitlines():
             name, heading, content = line.split(" | ")
             passages.append((name, heading, content))
         for line in (DATA / f"{language}.questions.txt").read_text(encoding="utf-8").splitlines():
+            if line.startswith("#"):
+                kind = line.strip("# ")
+                continue
             grades, question = line.split(" | ")
             pairs = (pair.split(":") for pair in grades.split())
             questions.append((question, {name: int(grade) for name, grade in pairs}))
-        return cls(passages, questions)
+            kinds.append(kind)
+        return cls(passages, questions, kinds)
 
     @property
     def texts(self) -> list[str]:
@@ -99,20 +105,29 @@ async def _ranking(server: PostgresServer, embedder: LocalEmbedder, judged: Judg
         "hybrid": hybrid,
         "ranks_fused": fused,
     }
+    gains = {recipe: [ndcg(h, g) for h, (_, g) in _answers(hits, judged)] for recipe, hits in recipes.items()}
     return {
         "passages": len(judged.passages),
         "questions": len(judged.questions),
         **{
             recipe: {
-                f"ndcg_at_{AT}": _mean(ndcg(h, grades) for h, (_, grades) in zip(hits, judged.questions, strict=True)),
-                f"recall_at_{AT}": _mean(
-                    len(grades.keys() & set(h[:AT])) / len(grades)
-                    for h, (_, grades) in zip(hits, judged.questions, strict=True)
-                ),
+                f"ndcg_at_{AT}": _mean(gains[recipe]),
+                f"recall_at_{AT}": _mean(len(g.keys() & set(h[:AT])) / len(g) for h, (_, g) in _answers(hits, judged)),
             }
             for recipe, hits in recipes.items()
         },
+        f"ndcg_at_{AT}_by_kind": {
+            f"{kind} ({judged.kinds.count(kind)})": {
+                recipe: _mean(gain for gain, k in zip(gains[recipe], judged.kinds, strict=True) if k == kind)
+                for recipe in recipes
+            }
+            for kind in dict.fromkeys(judged.kinds)
+        },
     }
+
+
+def _answers(hits: list[list[str]], judged: Judged) -> Iterator[tuple[list[str], tuple[str, dict[str, int]]]]:
+    return zip(hits, judged.questions, strict=True)
 
 
 async def _publish(connection: psycopg.AsyncConnection, judged: Judged, vectors: np.ndarray) -> uuid.UUID:
