@@ -41,7 +41,7 @@ async def wake_ups(database_url: str, *, check_seconds: float = 30) -> AsyncIter
                 while True:
                     async for notification in connection.notifies(timeout=check_seconds):
                         yield notification.payload
-                    async with asyncio.timeout(_ANSWER_SECONDS):
+                    async with asyncio.timeout(min(_ANSWER_SECONDS, check_seconds)):
                         await connection.execute("select 1")
         except (psycopg.OperationalError, TimeoutError) as error:
             failures += 1

@@ -36,7 +36,6 @@ ON_THE_WAY = [
     "publish.done",
 ]
 ELSEWHERE = {"outcome.begun", "outcome.stored", "lease.renewed", "release.begun", "release.done", "purge.step"}
-QUICK = {"lease_seconds": 1}
 
 
 @pytest_asyncio.fixture(scope="module")
@@ -51,6 +50,7 @@ async def whole(ground, nursery, tmp_path_factory) -> list[dict[str, Any]]:
 
 async def finished_by_another(world: World, whole: list[dict[str, Any]], *, paid_again: int = 0) -> dict[str, Any]:
     """Another listener finishes what a killed one has left, as if nothing had happened; returns the job."""
+    await world.db.move_time("5 minutes")  # its lease is over
     async with world.listening():
         [job] = await world.all_ended()
     assert (job["state"], job["error"]) == ("completed", None)
@@ -65,7 +65,7 @@ async def test_a_kill_on_the_way_loses_and_doubles_nothing(world, whole, point):
     owner = await world.db.sign_up()
     await world.upload(owner, "plan.txt", DOCUMENT)
     point, _, passage = point.partition(":")
-    listener = await world.start(faults=f"{point}:kill:{passage or 1}", ready=False, **QUICK)
+    listener = await world.start(faults=f"{point}:kill:{passage or 1}", ready=False)
     assert await listener.end() == -signal.SIGKILL
     assert listener.lines("fault")[-1]["point"] == point
     job = await finished_by_another(world, whole, paid_again=BATCH if point == "embed.bought" else 0)
@@ -78,7 +78,7 @@ async def test_a_kill_on_the_way_loses_and_doubles_nothing(world, whole, point):
 async def test_a_kill_while_a_failure_is_reported(world, whole, point):
     world.embedder.script.add(Fault(status=429, body=rate_limited(), headers={"retry-after": "0.1"}))
     await world.upload(await world.db.sign_up(), "plan.txt", DOCUMENT)
-    listener = await world.start(faults=f"{point}:kill", ready=False, **QUICK)
+    listener = await world.start(faults=f"{point}:kill", ready=False)
     assert await listener.end() == -signal.SIGKILL
     job = await finished_by_another(world, whole)
     # the queue heard of a throttled attempt, which costs nothing, or of a listener that fell silent
@@ -87,7 +87,7 @@ async def test_a_kill_while_a_failure_is_reported(world, whole, point):
 
 async def test_a_kill_after_a_heartbeat(world, whole):
     await world.upload(await world.db.sign_up(), "plan.txt", DOCUMENT)
-    listener = await world.start(faults="embed.bought:hang lease.renewed:kill:2", ready=False, **QUICK)
+    listener = await world.start(faults="embed.bought:hang lease.renewed:kill", ready=False, lease_seconds=6)
     assert await listener.end() == -signal.SIGKILL
     await finished_by_another(world, whole, paid_again=BATCH)
 
@@ -95,7 +95,7 @@ async def test_a_kill_after_a_heartbeat(world, whole):
 @pytest.mark.parametrize("point", ["release.begun", "release.done"])
 async def test_a_kill_while_a_listener_stops(world, whole, point):
     await world.upload(await world.db.sign_up(), "plan.txt", DOCUMENT)
-    listener = await world.start(faults=f"embed.bought:hang {point}:kill", drain_seconds=0, **QUICK)
+    listener = await world.start(faults=f"embed.bought:hang {point}:kill", drain_seconds=0)
     await listener.logged("fault")
     listener.signal(signal.SIGTERM)
     assert await listener.end() == -signal.SIGKILL
