@@ -26,6 +26,8 @@ _MISSES_SECONDS = 1.0
 """Claims in vain that follow each other faster than this are a race for each job that others win."""
 _CALM_SECONDS = 0.25
 """The longest that a listener stands back from such a race."""
+_TIDY_SECONDS = 1.0
+"""From one round of housekeeping to the next, at least."""
 _UNKNOWN = "Something went wrong on our side; the file is tried again."
 
 
@@ -133,6 +135,7 @@ class Worker:
         while True:
             await self._idle.wait()
             self._idle.clear()
+            began = asyncio.get_running_loop().time()
             try:
                 while await self._queries.purge():
                     await faults.point("purge.step")
@@ -140,6 +143,8 @@ class Worker:
                     pass
             except psycopg.OperationalError as error:
                 _log.warning("purge failed; trying again", extra={"reason": type(error).__name__})
+            # Every wake-up leaves the listener idle; housekeeping is not for every one of them.
+            await asyncio.sleep(max(0.0, began + _TIDY_SECONDS - asyncio.get_running_loop().time()))
 
     async def drain(self, seconds: float) -> None:
         """Let running jobs finish for so long; give the rest back at once, so that another listener takes them."""
