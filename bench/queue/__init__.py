@@ -60,7 +60,7 @@ async def measure(
             enqueuing = [c for c in contestants if type(c) in ENQUEUING]
             await _drains(server, draining, rows, "durable", jobs, rounds)
             await _enqueues(server, enqueuing, rows, jobs, rounds)
-            await _wakes(server, draining, rows, wakes)
+            await _wakes(server, [c for c in draining if c.wakes], rows, wakes)
             if off:
                 await server.durable(False)
                 await _drains(server, draining, rows, "off", jobs, rounds)

@@ -35,6 +35,8 @@ class Contestant:
     """Whether its own command runs on uvloop."""
     share: ClassVar[float] = 1.0
     """The part of the jobs that a slow queue drains, so that a run ends; its rate does not depend on it."""
+    wakes: ClassVar[bool] = True
+    """Whether its wake-ups are timed, and its enqueues: not of a variant that differs in the drain alone."""
     clear: ClassVar[str]
     """Empties its tables."""
     busy: ClassVar[str]

@@ -5,12 +5,14 @@ from __future__ import annotations
 from bench.queue.bare import Bare
 from bench.queue.contestant import Contestant
 from bench.queue.node_peers import GraphileWorker, PgBoss
-from bench.queue.ours import Pipeline, PipelineOneOwner, PipelineStorage
+from bench.queue.ours import Pipeline, PipelineOneOwner, PipelineQuiet, PipelineSql, PipelineStorage
 from bench.queue.python_peers import Oban, PgQueuer, PgQueuerPsycopg, Procrastinate
 
 DRAINING: tuple[type[Contestant], ...] = (
     Pipeline,
     PipelineOneOwner,
+    PipelineQuiet,
+    PipelineSql,
     Bare,
     Procrastinate,
     Oban,
@@ -19,7 +21,7 @@ DRAINING: tuple[type[Contestant], ...] = (
     PgBoss,
     GraphileWorker,
 )
-ENQUEUING: tuple[type[Contestant], ...] = (Pipeline, PipelineStorage, *DRAINING[2:])
+ENQUEUING: tuple[type[Contestant], ...] = (Pipeline, PipelineStorage, *(k for k in DRAINING[1:] if k.wakes))
 
 
 def by_class(name: str) -> Contestant:

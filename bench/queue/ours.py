@@ -7,7 +7,9 @@ what is done is acknowledged by `pipeline.complete`, many jobs in a statement an
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
+from datetime import timedelta
 from typing import Any, cast
 
 import psycopg
@@ -16,7 +18,7 @@ from bench.queue.contestant import BULK, Contestant, Go, NoOp
 from pipeline.job import Job
 from pipeline.listener import wake_ups
 from pipeline.process import Processor
-from pipeline.queries import Queries, open_pool
+from pipeline.queries import SCHEMA_VERSION, Queries, open_pool
 from pipeline.settings import Settings
 from pipeline.worker import Worker
 
@@ -91,6 +93,7 @@ class Pipeline(Contestant):
     database = "postgres"
     owners = 1000
     limit = 2
+    broadcasts = True
     table = _DIRECT
     busy = "select exists (select from pipeline.jobs where state in ('available', 'running'))"
 
@@ -100,7 +103,9 @@ class Pipeline(Contestant):
             f"select o, 'authenticated', 'authenticated', o || '@example.com' from unnest({self._owners()}) o "
             f"on conflict do nothing; "
             f"update pipeline.retention set position = null, rested_at = pipeline.now(); "  # once a day, and not now
-            f"update pipeline.limits set max_concurrent_jobs = {self.limit} where owner_id is null"
+            f"update pipeline.limits set max_concurrent_jobs = {self.limit} where owner_id is null; "
+            f"alter table pipeline.jobs {'enable' if self.broadcasts else 'disable'} trigger jobs_broadcast_insert; "
+            f"alter table pipeline.jobs {'enable' if self.broadcasts else 'disable'} trigger jobs_broadcast_update"
         )
         self.insert = self.table.replace("%s::uuid[]", f"array['{owner(0)}']::uuid[]")
 
@@ -143,8 +148,45 @@ class Pipeline(Contestant):
 
 class PipelineOneOwner(Pipeline):
     name = "pipeline, one owner without a limit"
+    wakes = False
     owners = 1
     limit = 1_000_000
+
+
+class PipelineQuiet(PipelineOneOwner):
+    name = "pipeline, one owner, in a project without Realtime"
+    broadcasts = False
+    wakes = False
+
+
+class PipelineSql(PipelineOneOwner):
+    """What the listener around the functions costs is the difference to this."""
+
+    name = "pipeline, one owner, the SQL functions alone"
+    settings = f"a loop that claims and completes {BATCH} at a time, one connection"
+    wakes = False
+
+    async def work(self, url: str, no_op: NoOp, go: Go) -> None:
+        lease = Settings.model_fields["lease_seconds"].default
+        with psycopg.connect(url, autocommit=True) as connection:
+            await go()
+            await asyncio.to_thread(_claim_and_complete, connection, no_op, timedelta(seconds=lease))
+
+
+def _claim_and_complete(connection: psycopg.Connection, no_op: NoOp, lease: timedelta) -> None:
+    while True:
+        rows = connection.execute(
+            "select id, attempt from pipeline.claim('bench', %s, %s, %s)", (BATCH, lease, SCHEMA_VERSION)
+        ).fetchall()
+        for _ in rows:
+            no_op()
+        if not rows:
+            time.sleep(0.01)
+            continue
+        connection.execute(
+            "select pipeline.complete(%s::bigint[], %s::integer[])",
+            ([row[0] for row in rows], [row[1] for row in rows]),
+        )
 
 
 class PipelineStorage(Pipeline):
