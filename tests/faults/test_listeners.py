@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from pipeline import queries
 from tests.faults.nursery import Listener
 from tests.faults.world import BATCH, World, document, stands_still
 
@@ -91,30 +92,23 @@ async def test_what_fits_in_the_grace_period_finishes_and_the_rest_goes_to_anoth
     assert row["n"] == 2
 
 
-async def test_two_schema_versions_side_by_side(world):
-    """A claim hands out jobs only to a listener that speaks the queue's version."""
+async def test_two_releases_side_by_side_each_claim_only_what_fits(world, monkeypatch):
+    """While the queue is moved to another contract and back, each listener lives on and waits for its turn."""
     owner = await world.db.sign_up()
-    await world.start()
-    await world.db.run("update pipeline.settings set schema_version = 2")
-    await world.upload(owner, "plan.txt", document())
-    [job] = await world.db.all("select * from pipeline.claim('the next release', 1, interval '1 minute', 2)")
-    assert job["attempt"] == 1
-    await world.upload(owner, "next.txt", document(topic="teeth"))
-    uploaded = await world.db.one("select clock_timestamp() as at")
-    # the older listener asks for work, and gets nothing
-    await world.until(
-        "select from pg_stat_activity where datname = current_database() and usename = 'pipeline_worker' "
-        "and query like '%%pipeline.claim%%' and query_start > %s and state = 'idle'",
-        uploaded["at"],
-    )
-    assert [row["state"] for row in await world.db.all("select state from pipeline.jobs order by id")] == [
-        "running",
-        "available",
-    ]
-    await world.db.run("select pipeline.release(array[%s::bigint], array[%s])", job["id"], job["attempt"])
-    await world.db.run("update pipeline.settings set schema_version = 1")
-    await world.db.run("select pg_notify('pipeline_jobs', '')")
-    assert [job["state"] for job in await world.all_ended()] == ["completed"] * 2
+    old = await world.start()
+    monkeypatch.setattr(queries, "SCHEMA_VERSION", 2)
+    async with world.listening():
+        await world.db.run("update pipeline.settings set schema_version = 2")
+        await world.upload(owner, "plan.txt", document())
+        await world.all_ended()
+        assert old.lines("job started") == []
+        await world.db.run("update pipeline.settings set schema_version = 1")
+        await world.upload(owner, "next.txt", document(topic="teeth"))
+        await world.all_ended()
+        await old.logged("job completed")
+    jobs = await world.db.all("select state, attempt from pipeline.jobs")
+    assert jobs == [{"state": "completed", "attempt": 1}] * 2
+    await world.is_sound()
 
 
 async def test_two_parsers_side_by_side_publish_each_file_whole(world):

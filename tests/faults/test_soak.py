@@ -24,7 +24,7 @@ def nothing_is_lost_or_doubled(report: Report) -> None:
 
 
 async def test_a_sample_of_the_soak(ground, world):
-    plan = Plan(jobs=80, seed=7, owners=6, concurrency=2, lease=2, calm=(0.3, 1.5), away=(0, 1))
+    plan = Plan(jobs=60, seed=7, owners=6, concurrency=2, lease=2, calm=(0.3, 1.5), away=(0, 1))
     report = await Soak(plan, ground, world).run(120)
     nothing_is_lost_or_doubled(report)
 
