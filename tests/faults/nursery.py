@@ -15,6 +15,7 @@ import json
 import os
 import signal
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import AsyncIterator
@@ -135,6 +136,7 @@ def _listen(order: dict[str, Any]) -> NoReturn:
         for descriptor, source in ((0, nothing), (1, log), (2, log)):
             os.dup2(source, descriptor)
         os.environ.update(order["environment"])
+        tempfile.tempdir = None  # where the environment says, not where this process looked before
         from cli.main import app
 
         app(["listen"])
