@@ -54,7 +54,7 @@ async def test_a_database_that_is_away_for_a_while_costs_no_file_a_failure(groun
     owner = await world.db.sign_up()
     listener = await world.start()
     await ground.crash()
-    await listener.logged("claim failed; trying again")
+    await listener.logged("listen connection lost")
     await asyncio.sleep(seconds)
     assert not listener.ended.done()
     await ground.start()

@@ -62,6 +62,7 @@ class Ground:
     def __init__(self, server: PostgresServer) -> None:
         self.server = server
         self._running = server
+        self._down = False
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -86,9 +87,13 @@ class Ground:
         """An immediate shutdown: connections are dropped, nothing is written down, recovery is by the log."""
         os.kill(self._running.pid, signal.SIGQUIT)
         await self._running.stop()
+        self._down = True
 
     async def start(self) -> None:
-        self._running = await PostgresServer.start(self.server.data_dir, port=self.server.port)
+        """Does nothing when it runs."""
+        if self._down:
+            self._running = await PostgresServer.start(self.server.data_dir, port=self.server.port)
+            self._down = False
 
     async def stop(self) -> None:
         await self._running.stop()
@@ -114,6 +119,7 @@ async def cloned(ground: Ground) -> AsyncIterator[Database]:
     try:
         yield database
     finally:
+        await ground.start()
         await database.admin.close()
         await root(f"drop database {database.name} with (force)")
 
