@@ -3,11 +3,11 @@ import { BULK, main } from './child.mjs'
 
 const logger = new Logger(() => () => {})
 
-// what its own performance test uses
+// what its own performance test uses, with a larger local queue
 const settings = {
   concurrentJobs: 24,
   maxPoolSize: 25,
-  localQueue: { size: 500, refetchDelay: { durationMs: 10 } },
+  localQueue: { size: 1000, refetchDelay: { durationMs: 10 } },
   completeJobBatchDelay: 0,
   failJobBatchDelay: 0,
   crontab: ' ',

@@ -35,7 +35,7 @@ await main({
   async work(url, noOp, go) {
     const boss = await open(url, { supervise: true, useListenNotify: true })
     await go()
-    await boss.work(queue, { batchSize: 500, burstWhenBatchFull: true }, async (jobs) => {
+    await boss.work(queue, { batchSize: 1000, localConcurrency: 2, burstWhenBatchFull: true }, async (jobs) => {
       for (const _ of jobs) noOp()
     })
   },

@@ -73,7 +73,7 @@ class _NodePeer(Contestant):
 class PgBoss(_NodePeer):
     name = "pg-boss"
     package = "pg-boss"
-    settings = "batchSize 500, burstWhenBatchFull, LISTEN/NOTIFY"
+    settings = "batchSize 1,000, localConcurrency 2, burstWhenBatchFull, LISTEN/NOTIFY"
     database = "bench_pg_boss"
     clear = "delete from pgboss.job"
     busy = "select exists (select from pgboss.job where state < 'completed')"
@@ -82,7 +82,7 @@ class PgBoss(_NodePeer):
 class GraphileWorker(_NodePeer):
     name = "Graphile Worker"
     package = "graphile-worker"
-    settings = "its own performance test's: 24 jobs at once, localQueue 500, completeJobBatchDelay 0"
+    settings = "its own performance test's: 24 jobs at once, localQueue 1,000 in place of 500, completeJobBatchDelay 0"
     database = "bench_graphile"
     clear = "truncate graphile_worker._private_jobs cascade"
     busy = "select exists (select from graphile_worker._private_jobs)"
