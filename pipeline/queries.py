@@ -67,8 +67,10 @@ def open_pool(database_url: str, *, size: int) -> AsyncConnectionPool:
         open=False,
         configure=_configure,
         timeout=30,
-        # the delays between attempts double until it is over: a short one finds a database that is back within seconds
+        # The delays between attempts double until they are given up, and then nobody tries for those who wait: given up
+        # early and begun anew, they find a database that is back within seconds.
         reconnect_timeout=10,
+        reconnect_failed=AsyncConnectionPool.check,
         name="listener",
         kwargs=ALIVE,
     )
