@@ -19,6 +19,7 @@ import numpy as np
 import psycopg
 
 from bench import common
+from pipeline.embedded.postgres import SUPERUSER
 
 VOCABULARY = 30_000
 WORDS_A_PASSAGE = 110
@@ -66,10 +67,18 @@ class Generator:
 async def measure(
     own: Sequence[int], others: int, space: str, *, owners: int = 10, questions: int = 100
 ) -> dict[str, Any]:
-    """p50 and p95 in ms, keyword and hybrid, for an owner of each size in `own` among `others` of `owners` more."""
+    """p50 and p95 in ms, keyword and hybrid, for an owner of each size in `own` among `others` of `owners` more.
+
+    The two search indexes are in memory, as those of a project in use are.
+    """
     async with common.database(space, SETTINGS) as server:
         async with await psycopg.AsyncConnection.connect(server.url("postgres"), autocommit=True) as connection:
             corpus = await load(connection, own=own, others=others, owners=owners, questions=2 * questions)
+            [index] = await _row(connection, "select 'embeddings_space_' || id from pipeline.spaces where active")
+        async with await psycopg.AsyncConnection.connect(server.url(SUPERUSER), autocommit=True) as connection:
+            await connection.execute("create extension pg_prewarm")
+            for name in (index, "chunks_by_lexeme"):
+                await connection.execute("select pg_prewarm(%s::regclass)", (f"pipeline.{name}",))
         figures: dict[str, Any] = {"space": space, "others": others}
         for size, owner in corpus.owners.items():
             figures[f"own_{size}"] = {}

@@ -60,7 +60,7 @@ as $$
 #variable_conflict use_column
 declare
   sample_size constant integer := 500;
-  enough constant integer := 10;
+  enough constant integer := 5;
   hits integer[];
   sampled integer;
   average double precision;
@@ -383,7 +383,8 @@ declare
   -- How much of a mixed score is the cosine. The rest is the BM25, as a part of that of the whole question, so that it
   -- counts as far as the question's words are there: else one common word in common would outdo the meaning.
   share double precision := 0.8;
-  candidates constant integer := greatest(50, wanted);
+  -- Of each side. It need not be many: what one side finds gets its true score on the other.
+  candidates constant integer := wanted + 20;
   question pipeline.question;
   active pipeline.spaces;
   near_ids bigint[];
@@ -431,7 +432,6 @@ begin
 
   select coalesce(array_agg(m.id), '{}'), coalesce(array_agg(m.cosine), '{}') into near_ids, cosines
     from pipeline.by_meaning(owner, question, path_prefix, candidates, query_embedding, active) m;
-  -- What one side found gets its true score on the other.
   return query
   with words as materialized (
     select w.id, max(w.score) as score, max(w.whole) as whole from pipeline.by_words(owner, question, path_prefix, candidates, near_ids) w group by w.id
