@@ -1,6 +1,6 @@
 """Many jobs while listeners are killed, stopped and frozen and the database crashes, at the moments that a seed gives.
 
-    python -m tests.faults.soak --jobs 10000 --seed 1      prints its report as Markdown
+    python -m tests.faults.soak --jobs 10000 --seed 1 2    prints its report as Markdown
 
 A supervisor starts a listener again when it has ended, as systemd or Kubernetes would; nothing else is ever mended.
 """
@@ -19,7 +19,6 @@ import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import psycopg
 
@@ -65,31 +64,35 @@ class Report:
     recoveries: list[float] = field(default_factory=list)
     """After each fault, until the next job was completed."""
 
-    def markdown(self) -> str:
+    def rows(self) -> dict[str, object]:
+        """What a reader wants to know, by what it is called."""
         share = 100 / self.plan.jobs
-        faults = ", ".join(f"{count} {FAULTS[kind]}" for kind, count in self.faults.items())
-        rows = [
-            ("seed", self.plan.seed),
-            ("jobs, owners, listeners", f"{self.plan.jobs:,}, {self.plan.owners}, {self.plan.listeners}"),
-            ("faults", faults),
-            ("duration", f"{self.seconds / 60:.1f} min"),
-            ("jobs lost", self.lost),
-            ("versions published twice", self.published_twice),
-            ("documents with a wrong text or vector", self.wrong_text),
-            ("rows in `invariant_violations`", self.violations),
-            ("writes of stale attempts that took effect", self.stale_writes),
-            ("stale attempts that were told so", self.stale_refused),
-            ("most jobs of one owner at once (limit 2)", self.most_running),
-            ("attempts", f"{self.attempts:,}"),
-            ("inputs paid for twice (in flight when a listener died)", self.bought_twice),
-            ("success (floor: over 95 %)", f"{self.completed * share:.2f} %"),
-            ("errors (floor: under 1 %)", f"{self.dead * share:.2f} %"),
-            (
-                "from a fault to the next completed job: median, longest (floor: under 5 min)",
-                f"{statistics.median(self.recoveries or [0]):.1f} s, {max(self.recoveries, default=0):.1f} s",
-            ),
-        ]
-        return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
+        return {
+            "jobs, owners, listeners": f"{self.plan.jobs:,}, {self.plan.owners}, {self.plan.listeners}",
+            **{FAULTS[kind]: count for kind, count in self.faults.items()},
+            "duration": f"{self.seconds / 60:.1f} min",
+            "jobs lost": self.lost,
+            "versions published twice": self.published_twice,
+            "documents with a wrong text or vector": self.wrong_text,
+            "rows in `invariant_violations`": self.violations,
+            "writes of stale attempts that took effect": self.stale_writes,
+            "stale attempts that were told so": self.stale_refused,
+            "most jobs of one owner at once (limit 2)": self.most_running,
+            "attempts": f"{self.attempts:,}",
+            "inputs paid for twice (in flight when a listener died)": self.bought_twice,
+            "success (floor: over 95 %)": f"{self.completed * share:.2f} %",
+            "errors (floor: under 1 %)": f"{self.dead * share:.2f} %",
+            "from a fault to the next completed job, median": f"{statistics.median(self.recoveries or [0]):.1f} s",
+            "the same, longest (floor: under 5 min)": f"{max(self.recoveries, default=0):.1f} s",
+        }
+
+
+def markdown(*reports: Report) -> str:
+    """A table with a column for each seed."""
+    columns = [report.rows() for report in reports]
+    lines = [["seed", *(str(report.plan.seed) for report in reports)], ["---"] * (1 + len(reports))]
+    lines += [[name, *(str(column[name]) for column in columns)] for name in columns[0]]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 FAULTS = {
@@ -277,12 +280,12 @@ async def soak(plan: Plan, patience: float) -> Report:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=10_000)
-    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
-    parser.add_argument("--minutes", type=float, default=30, help="give up after so many")
+    parser.add_argument("--seed", type=int, nargs="+", default=[random.SystemRandom().randrange(10**6)])
+    parser.add_argument("--minutes", type=float, default=30, help="give up after so many for each seed")
     given = parser.parse_args()
-    print(f"seed {given.seed}", file=sys.stderr)
-    report: Any = asyncio.run(soak(Plan(given.jobs, given.seed), given.minutes * 60))
-    print(f"Measured on {datetime.now(UTC):%Y-%m-%d} by `python -m tests.faults.soak`:\n\n{report.markdown()}")
+    print("seeds", *given.seed, file=sys.stderr)
+    reports = [asyncio.run(soak(Plan(given.jobs, seed), given.minutes * 60)) for seed in given.seed]
+    print(f"Measured on {datetime.now(UTC):%Y-%m-%d} by `python -m tests.faults.soak`:\n\n{markdown(*reports)}")
 
 
 if __name__ == "__main__":

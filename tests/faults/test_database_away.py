@@ -33,8 +33,7 @@ async def test_a_crash_of_the_database_in_the_middle_of_a_job(ground, world):
     await listener.logged("fault")
     await ground.crash()
     listener.signal(signal.SIGCONT)
-    # the work in hand fails for want of a database, and nobody can be told
-    await listener.logged("database lost")
+    await listener.logged("listen connection lost")
     await ground.start()
     back = time.monotonic()
     await reconnect(world.db)
@@ -97,7 +96,7 @@ async def test_connections_that_are_cut_at_work(world, proxy):
     await listener.logged("fault")
     proxy.refuse()
     listener.signal(signal.SIGCONT)
-    await listener.logged("database lost")
+    await listener.logged("listen connection lost")
     proxy.refuse(False)
     await published_whole(world, 1)
     assert world.bought_twice() <= BATCH

@@ -6,11 +6,11 @@ import random
 
 import pytest
 
-from tests.faults.soak import Plan, Report, Soak
+from tests.faults.soak import Plan, Report, Soak, markdown
 
 
 def nothing_is_lost_or_doubled(report: Report) -> None:
-    told = report.markdown()
+    told = markdown(report)
     assert report.lost == report.published_twice == report.wrong_text == report.violations == 0, told
     assert report.stale_writes == 0, told
     assert report.most_running <= 2, told
@@ -34,5 +34,5 @@ async def test_ten_thousand_jobs(ground, world, capsys):
     await world.db.run("update pipeline.settings set backoff_base = '10 seconds', max_failures = 3")
     report = await Soak(Plan(jobs=10_000, seed=random.SystemRandom().randrange(10**6)), ground, world).run(1800)
     with capsys.disabled():
-        print(f"\n{report.markdown()}")
+        print(f"\n{markdown(report)}")
     nothing_is_lost_or_doubled(report)
