@@ -117,6 +117,7 @@ begin
   insert into pipeline.owners (owner_id, max_concurrent_jobs, priority)
   select d, l.max_concurrent_jobs, l.priority from unnest(due) d cross join lateral pipeline.limits_of(d) l
    where not exists (select from pipeline.owners o where o.owner_id = d)
+   order by d  -- two claims that meet at new owners wait for each other here
   on conflict do nothing;
 
   with locked as (
