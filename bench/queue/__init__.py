@@ -27,8 +27,11 @@ from bench.queue.table import markdown
 
 __all__ = ["markdown", "measure"]
 
-_SINGLE = 1000
+_ENQUEUED = {"single": 1000, "bulk": 10_000}
+"""So many jobs at most for an enqueue's rate."""
 _WAKES = 100
+_BESIDE = 3
+"""Rounds at most of what stands beside the durable drains: the enqueues, and the drains with durability off."""
 
 
 def _say(text: str) -> None:
@@ -58,12 +61,12 @@ async def measure(
                 await server.install(contestant)
             draining = [c for c in contestants if isinstance(c, DRAINING) and type(c) in DRAINING]
             enqueuing = [c for c in contestants if type(c) in ENQUEUING]
-            await _drains(server, draining, rows, "durable", jobs, rounds)
-            await _enqueues(server, enqueuing, rows, jobs, rounds)
+            await _drains(server, draining, rows, "durable", jobs, rounds, (1, 2))
+            await _enqueues(server, enqueuing, rows, jobs, min(rounds, _BESIDE))
             await _wakes(server, [c for c in draining if c.wakes], rows, wakes)
             if off:
                 await server.durable(False)
-                await _drains(server, draining, rows, "off", jobs, rounds)
+                await _drains(server, draining, rows, "off", jobs, min(rounds, _BESIDE), (2,))
     return {
         "jobs": jobs,
         "rounds": rounds,
@@ -75,12 +78,18 @@ async def measure(
 
 
 async def _drains(
-    server: Server, contestants: list[Contestant], rows: dict[str, dict[str, Any]], key: str, jobs: int, rounds: int
+    server: Server,
+    contestants: list[Contestant],
+    rows: dict[str, dict[str, Any]],
+    key: str,
+    jobs: int,
+    rounds: int,
+    counts: tuple[int, ...],
 ) -> None:
     seen: dict[tuple[str, int], list[figures.Drain]] = {}
     for number in range(rounds):
         for contestant in contestants:
-            for processes in (1, 2):
+            for processes in counts:
                 one = await figures.drain(server, contestant, jobs, processes)
                 seen.setdefault((contestant.name, processes), []).append(one)
                 _say(
@@ -89,7 +98,7 @@ async def _drains(
                 )
     for contestant in contestants:
         row = rows[contestant.name][key] = {}
-        for processes in (1, 2):
+        for processes in counts:
             drains = seen[contestant.name, processes]
 
             def middle(value: Callable[[figures.Drain], float], drains: list[figures.Drain] = drains) -> float:
@@ -111,7 +120,7 @@ async def _enqueues(
         for _ in range(rounds):
             for mode in rates:
                 await figures.empty(server, contestant)
-                count = min(jobs, _SINGLE) if mode == "single" else jobs
+                count = min(jobs, _ENQUEUED[mode])
                 rates[mode].append(await figures.enqueue(server, contestant, mode, count))
         row = {f"{mode}_per_second": round(median(values)) for mode, values in rates.items()}
         rows[contestant.name]["enqueue"] = row

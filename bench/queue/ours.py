@@ -157,6 +157,7 @@ class PipelineQuiet(PipelineOneOwner):
     name = "pipeline, one owner, in a project without Realtime"
     broadcasts = False
     wakes = False
+    share = 0.5
 
 
 class PipelineSql(PipelineOneOwner):
@@ -165,6 +166,7 @@ class PipelineSql(PipelineOneOwner):
     name = "pipeline, one owner, the SQL functions alone"
     settings = f"a loop that claims and completes {BATCH} at a time, one connection"
     wakes = False
+    share = 0.5
 
     async def work(self, url: str, no_op: NoOp, go: Go) -> None:
         lease = Settings.model_fields["lease_seconds"].default
