@@ -27,10 +27,10 @@ class JsonLines(logging.Formatter):
 
 
 def set_up(level: str) -> None:
-    """Send the logs of `pipeline`, and what the connection pool complains of, to standard error as JSON lines."""
+    """Send the logs of `pipeline`, and what the database's driver complains of, to standard error as JSON lines."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
-    for name in ("pipeline", "psycopg.pool"):
+    for name in ("pipeline", "psycopg"):
         logger = logging.getLogger(name)
         logger.handlers[:] = [handler]
         logger.propagate = False

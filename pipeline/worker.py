@@ -123,6 +123,7 @@ class Worker:
                 await faults.point("lease.renewed")
             except psycopg.OperationalError as error:
                 _log.warning("heartbeat failed; trying again", extra={"reason": type(error).__name__})
+                asyncio.get_running_loop().call_later(_AGAIN_SECONDS, self._beat.set)
                 continue
             for task, job in jobs.items():
                 if job.id not in held and not task.done():

@@ -60,7 +60,7 @@ class Listener:
                     found.append(entry)
         return found
 
-    async def logged(self, event: str, timeout: float = 30, count: int = 1) -> dict[str, Any]:
+    async def logged(self, event: str, timeout: float = 60, count: int = 1) -> dict[str, Any]:
         """Wait until it has logged an event so often."""
         deadline = time.monotonic() + timeout
         while len(found := self.lines(event)) < count:

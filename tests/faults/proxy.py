@@ -54,6 +54,12 @@ class Proxy:
         """Half open: connections stay, and new ones are accepted, but nothing moves in either direction."""
         self._moving.clear()
 
+    def forget(self) -> None:
+        """As a firewall with connections that it no longer knows: nothing moves on those of now, new ones work."""
+        self.stall()
+        self._moving = asyncio.Event()
+        self._moving.set()
+
     def resume(self) -> None:
         self._moving.set()
 
@@ -63,12 +69,16 @@ class Proxy:
             writer.transport.abort()
             return
         self._open.add(writer)
+        moving = self._moving
         other: asyncio.StreamWriter | None = None
         try:
-            await self._moving.wait()
+            await moving.wait()
             back, other = await asyncio.open_connection(*self._target)
             self._open.add(other)
-            pumps = {asyncio.create_task(self._pump(reader, other)), asyncio.create_task(self._pump(back, writer))}
+            pumps = {
+                asyncio.create_task(self._pump(reader, other, moving)),
+                asyncio.create_task(self._pump(back, writer, moving)),
+            }
             self._pumps |= pumps
             await asyncio.wait(pumps)
             self._pumps -= pumps
@@ -77,10 +87,10 @@ class Proxy:
         finally:
             self._open -= {writer, other}
 
-    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, moving: asyncio.Event) -> None:
         try:
             while data := await source.read(65536):
-                await self._moving.wait()
+                await moving.wait()
                 sink.write(data)
                 await sink.drain()
         except OSError:

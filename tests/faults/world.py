@@ -221,7 +221,7 @@ class World:
                 await asyncio.sleep(0.02)
             return rows[0]
 
-    async def all_ended(self, timeout: float = 60) -> list[dict[str, Any]]:
+    async def all_ended(self, timeout: float = 120) -> list[dict[str, Any]]:
         """Every job in the order of its upload, once all have ended."""
         await self.until(
             "select from pipeline.jobs having count(*) > 0 and bool_and(finished_at is not null)", timeout=timeout
