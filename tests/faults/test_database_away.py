@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
+from typing import Any
 
 import pytest
 from psycopg.conninfo import conninfo_to_dict
@@ -77,12 +78,18 @@ async def proxy(world: World):
 
 
 async def test_connections_that_are_cut_at_rest(world, proxy):
-    """Notifications alone must do: the listener does not poll."""
+    """The poll is rare: what was missed is caught when the listener hears again.
+
+    Only a claim whose answer is cut off on its way needs the poll, once the lease is over that nobody knows of.
+    """
     owner = await world.db.sign_up()
-    listener = await world.start(poll_seconds=3600)
+    listener = await world.start(poll_seconds=30, lease_seconds=5)
+    heard: dict[str, Any] = {"backend_start": "-infinity"}
     for n in range(3):
-        await world.until(
-            "select from pg_stat_activity where application_name = 'pipeline listen' and query ~ '^listen'"
+        heard = await world.until(
+            "select backend_start from pg_stat_activity where datname = current_database() "
+            "and application_name = 'pipeline listen' and state = 'idle' and backend_start > %s",
+            heard["backend_start"],
         )
         proxy.cut()
         await world.upload(owner, f"{n}.txt", document(topic=f"case {n}"))
@@ -105,7 +112,7 @@ async def test_connections_that_are_cut_at_work(world, proxy):
 async def test_a_half_open_listen_connection_is_noticed(world, proxy):
     """Nothing closes: it is the silence that tells. What was missed meanwhile is caught up."""
     owner = await world.db.sign_up()
-    listener = await world.start(poll_seconds=3600, lease_seconds=4)
+    listener = await world.start(poll_seconds=30, lease_seconds=4)
     proxy.stall()
     await world.upload(owner, "plan.txt", document())
     await listener.logged("listen connection lost", timeout=40)
@@ -133,3 +140,22 @@ async def test_half_open_connections_of_a_working_listener_are_noticed(world, pr
     await world.upload(owner, "next.txt", document(2 * BATCH, topic="teeth"))
     await published_whole(world, 2)
     assert not cut_off.ended.done()
+
+
+@pytest.mark.soak
+async def test_a_heartbeat_on_a_connection_that_leads_nowhere_costs_no_lease(world, proxy):
+    await world.upload(await world.db.sign_up(), "plan.txt", document())
+    listener = await world.start(faults="embed.bought:hang", lease_seconds=45)
+    await listener.logged("fault")
+    before = await world.db.one("select * from pipeline.jobs")
+    proxy.forget()
+    job = await world.until(
+        "select * from pipeline.jobs where lease_expires_at > %s::timestamptz + interval '16 seconds' or attempt > 1",
+        before["lease_expires_at"],
+    )
+    assert (job["state"], job["attempt"], job["failures"]) == ("running", 1, 0)
+    listener.signal(signal.SIGKILL)
+    await listener.end()
+    await world.db.move_time("5 minutes")
+    async with world.listening():
+        await published_whole(world, 1)
