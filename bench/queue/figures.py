@@ -13,8 +13,12 @@ from bench.queue.processes import PATIENCE, Child, Server
 
 WARM = 20
 """Wake-ups before any is timed."""
+LATENCY_SECONDS = 15.0
+"""No more wake-ups are timed after so long: a queue that waits for its poll needs no more of them."""
 IDLE_LISTENERS = 8
 IDLE_SECONDS = 5.0
+_INSERTER = 3
+"""Statements of whoever enqueues: begin, insert, commit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +86,15 @@ async def _any_grew(children: list[Child]) -> None:
 async def latency(server: Server, contestant: Contestant, runs: int) -> list[float]:
     """Seconds from the COMMIT being sent to the start of the no-op, on an idle queue with one listener."""
     await empty(server, contestant)
-    durations = []
+    durations: list[float] = []
     async with server.child(contestant, "stamp") as listener, server.child(contestant, "insert") as inserter:
         listener.say("go")
         inserter.say("go")
         await asyncio.sleep(1)  # it connects and looks at the queue
+        stop = time.perf_counter() + LATENCY_SECONDS
         for run in range(WARM + runs):
+            if durations and time.perf_counter() > stop:
+                break
             inserter.say("one")
             sent, began = await inserter.answer(), await listener.answer()
             if run >= WARM:
@@ -112,7 +119,10 @@ async def idle(server: Server, contestant: Contestant, wakes: int) -> dict[str, 
         rested = server.cpu_seconds(listeners)
 
         statements, began = await server.statements(), time.perf_counter()
-        for _ in range(wakes):
+        stop = time.perf_counter() + LATENCY_SECONDS
+        made = 0
+        while made < wakes and (not made or time.perf_counter() < stop):
+            made += 1
             inserter.say("one")
             await inserter.answer()
             done = [asyncio.create_task(child.told.get()) for child in listeners]
@@ -124,10 +134,10 @@ async def idle(server: Server, contestant: Contestant, wakes: int) -> dict[str, 
         spent = server.cpu_seconds(listeners)
     result: dict[str, Any] = {
         "statements_per_second_at_rest": round(at_rest / IDLE_SECONDS, 1),
-        "statements_per_job": round((woken - at_rest / IDLE_SECONDS * seconds) / wakes - 3, 1),
+        "statements_per_job": round((woken - at_rest / IDLE_SECONDS * seconds) / made - _INSERTER, 1),
     }
     if cpu is not None and rested is not None and spent is not None:
         quiet = (rested - cpu) / IDLE_SECONDS
         result["cpu_ms_per_second_at_rest"] = round(quiet * 1000, 1)
-        result["cpu_ms_per_job"] = round((spent - rested - quiet * seconds) / wakes * 1000, 1)
+        result["cpu_ms_per_job"] = round((spent - rested - quiet * seconds) / made * 1000, 1)
     return result

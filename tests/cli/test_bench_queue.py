@@ -52,3 +52,13 @@ def test_tables_name_versions_and_what_is_not_installed():
     text = markdown(figures)
     assert "| one 1.2 | 12,345 |" in text
     assert "| two (not installed: pip install two) |" in text
+
+
+def test_the_cost_of_a_claim_is_shown_as_the_queue_grows():
+    result = bench("growth", "--max", "1000", "--claims", "3", "--json")
+    assert result.returncode == 0, result.stderr
+    rows = json.loads(result.stdout)["rows"]
+    assert [row["owners"] for row in rows] == [1000, 1, 10, 100, 1000, 1000]
+    assert all(row["queued"] == 1000 and row["claim_of_hundred"]["p50_ms"] > 0 for row in rows)
+    assert rows[0]["claim_of_one"]["to_the_first"] == 1.0
+    assert rows[-1]["to_be_woken"] == 1000
