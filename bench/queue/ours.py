@@ -87,9 +87,7 @@ class _NoOp:
 
 class Pipeline(Contestant):
     name = "pipeline, 1,000 owners with a limit of 2"
-    settings = (
-        f"the listener's Worker, UPLOAD_PIPELINE_CONCURRENCY={2 * BATCH} in its place, acknowledges {BATCH} at a time"
-    )
+    settings = f"the listener's Worker with room for {2 * BATCH} jobs; {BATCH} in an acknowledgement"
     database = "postgres"
     owners = 1000
     limit = 2
@@ -193,4 +191,5 @@ def _claim_and_complete(connection: psycopg.Connection, no_op: NoOp, lease: time
 
 class PipelineStorage(Pipeline):
     name = "pipeline, through the trigger on storage.objects"
+    settings = "one row of storage.objects a job, as Storage writes it"
     table = _STORAGE
