@@ -28,6 +28,28 @@ select j.id, j.state, j.stage, j.progress, j.attempt, j.failures, j.name, j.owne
  limit %(limit)s
 """
 
+LIMITS = ("max_concurrent_jobs", "priority", "uploads_per_day", "max_file_bytes", "max_documents", "max_stored_bytes")
+"""The columns of pipeline.limits that an operator may set; None in the last four: no limit."""
+_LIMITS = """
+select l.owner_id, u.email, l.max_concurrent_jobs, l.priority, l.uploads_per_day, l.max_file_bytes, l.max_documents,
+       l.max_stored_bytes
+  from pipeline.limits l
+  left join auth.users u on u.id = l.owner_id
+ order by l.owner_id nulls first
+"""
+_USAGE = """
+select %(owner)s::uuid as owner_id, (select u.email from auth.users u where u.id = %(owner)s) as email,
+       l.max_concurrent_jobs, l.priority, l.uploads_per_day, l.max_file_bytes, l.max_documents, l.max_stored_bytes,
+       coalesce((select t.uploads from pipeline.upload_days t
+                  where t.owner_id = %(owner)s and t.day = (pipeline.now() at time zone 'utc')::date), 0)
+         as uploads_today,
+       d.documents, d.stored_bytes,
+       coalesce((select o.running from pipeline.owners o where o.owner_id = %(owner)s), 0) as running
+  from pipeline.limits_of(%(owner)s) l
+ cross join (select count(*) as documents, coalesce(sum(size), 0)::bigint as stored_bytes
+               from pipeline.documents where owner_id = %(owner)s and deleted_at is null) d
+"""
+
 
 class Operations:
     """One operator's connection. Times are UTC; rows are dictionaries by column."""
@@ -116,6 +138,36 @@ class Operations:
         await self._one("select pg_notify('pipeline_jobs', '')")
         return {"changed": row is not None}
 
+    async def limits(self) -> list[Row]:
+        """The default (owner_id None) and the owners with limits of their own."""
+        return await self._all(_LIMITS)
+
+    async def usage(self, owner: UUID) -> Row:
+        """What holds for the owner, and `uploads_today`, `documents`, `stored_bytes` and `running`."""
+        row = await self._one(_USAGE, {"owner": owner})
+        assert row is not None
+        return row
+
+    async def set_limits(self, owner: UUID | None, values: dict[str, int | None]) -> Row:
+        """Set columns of LIMITS for the owner, or the default; others stay, or are the default's. Returns the row."""
+        if owner is not None:
+            columns = ", ".join(LIMITS)
+            await self._run(
+                f"insert into pipeline.limits (owner_id, {columns}) "  # noqa: S608 (names of columns, ours)
+                f"select %s, {columns} from pipeline.limits where owner_id is null on conflict do nothing",
+                (owner,),
+            )
+        assignments = ", ".join(f"{name} = %({name})s" for name in values if name in LIMITS)
+        await self._run(
+            f"update pipeline.limits set {assignments} where owner_id is not distinct from %(owner)s",  # noqa: S608
+            {**values, "owner": owner},
+        )
+        return next(row for row in await self.limits() if row["owner_id"] == owner)
+
+    async def reset_limits(self, owner: UUID) -> bool:
+        """Let the default hold for the owner; whether that changed anything."""
+        return await self._one("delete from pipeline.limits where owner_id = %s returning true", (owner,)) is not None
+
     async def listeners(self) -> list[Row]:
         """The listeners of the last days, the most recently seen first; `alive` within the last minute."""
         return await self._all(
@@ -143,6 +195,9 @@ class Operations:
                 raise SetupError(f"{error.diag.message_primary}{hint}") from None
             raise
         return row["state"] if row else None
+
+    async def _run(self, query: str, parameters: Any) -> None:
+        await self._connection.execute(query.encode(), parameters)
 
     async def _one(self, query: str, parameters: Any = None) -> Row | None:
         return await (await self._connection.execute(query.encode(), parameters)).fetchone()

@@ -15,7 +15,7 @@ import pytest_asyncio
 
 from pipeline import migrate
 from pipeline.embedded import EmbeddedSupabase
-from tests.world import listen, other_user, user, watch  # noqa: F401 (fixtures)
+from tests.world import lift_quotas, listen, other_user, user, watch  # noqa: F401 (fixtures)
 
 WORKER_PASSWORD = "worker-password-of-the-tests"
 SDK = Path(__file__).parent / "sdk"
@@ -41,6 +41,7 @@ class Project:
 async def project() -> AsyncIterator[Project]:
     async with EmbeddedSupabase.start() as supabase:
         await migrate.apply(supabase.db_url, worker_password=WORKER_PASSWORD, activate_space=SPACE)
+        await lift_quotas(supabase.db_url)
         yield Project(supabase)
 
 

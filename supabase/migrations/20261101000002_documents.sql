@@ -8,12 +8,21 @@
 create table pipeline.limits (
   owner_id            uuid unique nulls not distinct,
   max_concurrent_jobs integer not null default 2 constraint at_least_one_job_at_once check (max_concurrent_jobs > 0),
-  priority            integer not null default 1 constraint a_turn_has_a_job check (priority between 1 and 1000)
+  priority            integer not null default 1 constraint a_turn_has_a_job check (priority between 1 and 1000),
+  uploads_per_day     integer default 30 constraint uploads_are_counted check (uploads_per_day >= 0),
+  max_file_bytes      bigint default 26214400 constraint a_file_has_bytes check (max_file_bytes > 0),
+  max_documents       integer default 10000 constraint documents_are_counted check (max_documents >= 0),
+  max_stored_bytes    bigint default 10737418240 constraint stored_bytes_are_counted check (max_stored_bytes >= 0)
 );
-comment on table pipeline.limits is 'What an owner may use at once. The row without an owner holds for everybody who has no row.';
+comment on table pipeline.limits is
+  'What an owner may use. The row without an owner holds for everybody who has no row. Null in a quota: no limit.';
 comment on column pipeline.limits.owner_id is 'The owner; null for the default.';
 comment on column pipeline.limits.max_concurrent_jobs is 'So many jobs of the owner run at once, over all listeners, exactly.';
 comment on column pipeline.limits.priority is 'So many of the owner''s jobs are taken when it is its turn.';
+comment on column pipeline.limits.uploads_per_day is 'Uploads, overwrites and copies in one day, UTC; a delete refunds none.';
+comment on column pipeline.limits.max_file_bytes is 'The largest file. The bucket''s file_size_limit holds besides.';
+comment on column pipeline.limits.max_documents is 'Files that the owner has at once.';
+comment on column pipeline.limits.max_stored_bytes is 'The size of the owner''s files together.';
 insert into pipeline.limits default values;
 alter table pipeline.limits enable row level security;
 
@@ -59,8 +68,8 @@ comment on column pipeline.documents.deleted_at is 'Set in the transaction that 
 comment on column pipeline.documents.purged_at is 'When a listener removed the deleted document''s content.';
 
 create unique index documents_living_object on pipeline.documents (object_id) where deleted_at is null;
--- A search sums the owner's chunk_count from the index alone.
-create index documents_by_owner on pipeline.documents (owner_id, name) include (chunk_count) where deleted_at is null;
+-- A search sums the owner's chunk_count, and a quota the sizes, from the index alone.
+create index documents_by_owner on pipeline.documents (owner_id, name) include (chunk_count, size) where deleted_at is null;
 create index documents_by_content on pipeline.documents (owner_id, content_sha256) where deleted_at is null;
 create index documents_to_purge on pipeline.documents (deleted_at) where deleted_at is not null and purged_at is null;
 

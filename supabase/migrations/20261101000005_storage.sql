@@ -23,6 +23,77 @@ create policy "pipeline: nobody beyond their folder" on storage.objects as restr
   using (bucket_id <> 'documents' or (storage.foldername(name))[1] = (select auth.uid())::text)
   with check (bucket_id <> 'documents' or (storage.foldername(name))[1] = (select auth.uid())::text);
 
+-- Quotas. A write that is rolled back counts nothing, so fifty permission checks at once all see the same number; the write
+-- that stays counts under the lock of the owner's row, and refuses what a race let through, with the same sentence. Storage
+-- passes a 42501 on to the user, and throws the refused bytes away.
+create table pipeline.upload_days (
+  owner_id uuid primary key,
+  day      date not null,
+  uploads  integer not null
+);
+comment on table pipeline.upload_days is 'How many files each owner has uploaded on the last day, UTC, on which there was an upload.';
+alter table pipeline.upload_days enable row level security;
+
+create function pipeline.count_upload(owner_id uuid, stays boolean)
+  returns void
+  language plpgsql
+  set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  today constant date := (pipeline.now() at time zone 'utc')::date;
+  quota constant integer := (pipeline.limits_of(count_upload.owner_id)).uploads_per_day;
+  used integer;
+begin
+  if stays then
+    insert into pipeline.upload_days as u (owner_id, day, uploads)
+    values (count_upload.owner_id, today, 1)
+    on conflict (owner_id) do update
+       set uploads = case when u.day = excluded.day then u.uploads + 1 else 1 end, day = excluded.day
+    returning uploads into used;
+  else
+    select u.uploads + 1 into used
+      from pipeline.upload_days u
+     where u.owner_id = count_upload.owner_id and u.day = today;
+  end if;
+  if coalesce(used, 1) > quota then
+    raise exception using errcode = 'insufficient_privilege',
+      message = format('You have reached your limit of uploads for today (%s). The next day begins at midnight UTC.', quota);
+  end if;
+end
+$$;
+comment on function pipeline.count_upload is 'Counts an upload of the owner''s day, or foresees it; refuses one too many.';
+
+create function pipeline.check_room(owner_id uuid, size bigint)
+  returns void
+  language plpgsql
+  set search_path = ''
+as $$
+declare
+  quota constant pipeline.limits := pipeline.limits_of(check_room.owner_id);
+  files bigint;
+  bytes numeric;
+begin
+  if size > quota.max_file_bytes then
+    raise exception using errcode = 'insufficient_privilege',
+      message = format('This file has %s; a file may have %s.', pg_size_pretty(size), pg_size_pretty(quota.max_file_bytes));
+  end if;
+  select count(*), coalesce(sum(d.size), 0) into files, bytes
+    from pipeline.documents d
+   where d.owner_id = check_room.owner_id and d.deleted_at is null;
+  if files > quota.max_documents then
+    raise exception using errcode = 'insufficient_privilege',
+      message = format('You have %s files already. Delete some to make room.', quota.max_documents);
+  end if;
+  if bytes > quota.max_stored_bytes then
+    raise exception using errcode = 'insufficient_privilege',
+      message = format('With this file yours would have more than %s together. Delete some to make room.',
+                       pg_size_pretty(quota.max_stored_bytes));
+  end if;
+end
+$$;
+comment on function pipeline.check_room is 'Refuses a file that is too large, or for which its owner has no room; the file''s document is counted already.';
+
 create function pipeline.hide_document(object uuid, reason text)
   returns void
   language plpgsql
@@ -55,6 +126,9 @@ create function pipeline.object_written()
 as $$
 declare
   folder constant text := split_part(new.name, '/', 1);
+  -- The permission check before the bytes move; it is rolled back.
+  stays constant boolean := new.version <> '1';
+  moved constant boolean := tg_op = 'UPDATE' and old.bucket_id = new.bucket_id and old.name <> new.name;
   document pipeline.documents;
 begin
   if new.name like '%/.emptyFolderPlaceholder' then
@@ -73,6 +147,12 @@ begin
       message = 'No folder or file can be called "." or "..": please rename it and upload it again.';
   end if;
 
+  -- What an operator uploads with the service key has no owner in Storage, and is not counted; nor is a move. The size is
+  -- known of the write that stays only: what is declared before includes the envelope.
+  if new.owner_id is not null and not moved then
+    perform pipeline.count_upload(folder::uuid, stays);
+  end if;
+
   -- An object that came into another user's folder is that user's new document, not the old one with a new owner.
   if exists (select from pipeline.documents d
               where d.object_id = new.id and d.deleted_at is null and d.owner_id <> folder::uuid) then
@@ -85,6 +165,9 @@ begin
      set object_version = excluded.object_version, name = excluded.name, bucket_id = excluded.bucket_id,
          size = excluded.size, updated_at = pipeline.now()
   returning * into document;
+  if new.owner_id is not null then
+    perform pipeline.check_room(folder::uuid, document.size);
+  end if;
 
   update pipeline.jobs j
      set state = 'cancelled', finished_at = pipeline.now(), claimed_by = null, lease_expires_at = null,

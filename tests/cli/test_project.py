@@ -229,3 +229,20 @@ def test_the_demo_succeeds_and_cleans_up(folder):
     assert re.search(r"dead.*: \S", done.stdout)
     assert "Neither sees anything of the other" in done.stdout
     assert list(temporary.iterdir()) == []
+
+
+def test_an_operator_sees_and_sets_what_a_user_may_use(signed_in):
+    email = signed_in.user["email"]
+    default = signed_in.json("limits", "list")["limits"][0]
+    assert (default["owner_id"], default["uploads_per_day"], default["max_concurrent_jobs"]) == (None, 30, 2)
+    row = signed_in.json("limits", "set", "--owner", email, "--uploads-per-day", "1", "--max-documents", "none")
+    assert (row["uploads_per_day"], row["max_documents"], row["max_file_bytes"]) == (1, None, default["max_file_bytes"])
+
+    signed_in.run("ingest", write(signed_in, one_txt="One."))
+    refused = signed_in.run("ingest", write(signed_in, two_txt="Two."), "--upsert", expect=1)
+    assert "limit of uploads for today (1)" in re.sub(r"\s+", " ", refused.stdout + refused.stderr)
+    assert signed_in.json("limits", "show", email)["uploads_today"] == 1
+    assert "1 uploads today" in signed_in.run("limits", "show", email).stdout
+    assert signed_in.json("limits", "reset", email) == {"changed": True}
+    assert signed_in.json("limits", "show", email)["uploads_per_day"] == 30
+    assert "takes a number" in signed_in.run("limits", "set", "--max-documents", "many", expect=1).stderr

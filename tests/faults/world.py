@@ -28,6 +28,7 @@ from tests.fakes.fake_openai import FakeOpenAI
 from tests.fakes.server import serve
 from tests.faults.nursery import Listener, Nursery
 from tests.sql.conftest import WORKER_PASSWORD, Database
+from tests.world import lift_quotas
 
 _numbers = itertools.count()
 
@@ -74,6 +75,7 @@ class Ground:
             try:
                 url = ground.server.url("postgres")
                 await migrate.apply(url, worker_password=WORKER_PASSWORD)
+                await lift_quotas(url)
                 async with await migrate.connect(url) as connection:
                     await connection.execute(
                         "select pipeline.create_space('text-embedding-3-small', %s)", (DIMENSIONS,)

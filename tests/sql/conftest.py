@@ -19,6 +19,7 @@ from psycopg.rows import dict_row
 
 from pipeline import migrate
 from pipeline.embedded.postgres import SUPERUSER, PostgresServer
+from tests.world import lift_quotas
 
 WORKER_PASSWORD = "worker-password-of-the-tests"
 _numbers = itertools.count()
@@ -178,6 +179,7 @@ async def server() -> AsyncIterator[PostgresServer]:
         server = await PostgresServer.start(Path(folder) / "data")
         try:
             await migrate.apply(server.url("postgres"), worker_password=WORKER_PASSWORD)
+            await lift_quotas(server.url("postgres"))
             yield server
         finally:
             await server.stop()
