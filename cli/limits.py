@@ -13,12 +13,16 @@ from pipeline.errors import SetupError
 from pipeline.operations import LIMITS, Operations, Row
 from pipeline.settings import load
 
-app = typer.Typer(help="See and set what each user may use.", no_args_is_help=True)
+app = typer.Typer(
+    help="See and set what each user may use.\n\nExample: `pipeline limits set --uploads-per-day 100`",
+    no_args_is_help=True,
+)
 
 OwnerOption = Annotated[
     str | None, typer.Option(help="The user: id or address. Without it: everybody without limits of their own.")
 ]
-Quota = Annotated[str | None, typer.Option(metavar="NUMBER|none", show_default=False)]
+
+_QUOTA = "NUMBER|none"
 
 
 @app.command("list")
@@ -60,10 +64,14 @@ def set_limits(
     owner: OwnerOption = None,
     max_concurrent_jobs: Annotated[int | None, typer.Option(min=1, help="So many jobs run at once.")] = None,
     priority: Annotated[int | None, typer.Option(min=1, max=1000, help="So many jobs make a turn.")] = None,
-    uploads_per_day: Quota = None,
-    max_file_bytes: Quota = None,
-    max_documents: Quota = None,
-    max_stored_bytes: Quota = None,
+    uploads_per_day: Annotated[
+        str | None, typer.Option(metavar=_QUOTA, help="So many uploads, overwrites and copies a day, UTC.")
+    ] = None,
+    max_file_bytes: Annotated[str | None, typer.Option(metavar=_QUOTA, help="The largest file.")] = None,
+    max_documents: Annotated[str | None, typer.Option(metavar=_QUOTA, help="So many files at once.")] = None,
+    max_stored_bytes: Annotated[
+        str | None, typer.Option(metavar=_QUOTA, help="So many bytes in all files together.")
+    ] = None,
     db_url: DatabaseOption = None,
     json: JsonOption = False,
 ) -> None:
