@@ -271,8 +271,11 @@ comment on function pipeline.by_words is
   'of the question''s words once.';
 
 -- The index holds all owners' vectors and is read until enough of this owner's have come by.
+create type pipeline.neighbour as (id bigint, cosine double precision);
+comment on type pipeline.neighbour is 'A passage and the cosine of its vector and the question''s.';
+
 create function pipeline.nearest_by_index(owner uuid, visible text, wanted integer, query_embedding extensions.vector, space pipeline.spaces)
-  returns table (id bigint, cosine double precision)
+  returns setof pipeline.neighbour
   language plpgsql
   stable
   set search_path = ''
@@ -280,12 +283,6 @@ create function pipeline.nearest_by_index(owner uuid, visible text, wanted integ
   set enable_sort = off
 as $$
 begin
-  -- At run time: a session that has not used a vector yet may not set these for a function. Below 0.8 there is no such
-  -- setting.
-  if current_setting('hnsw.iterative_scan', true) is not null then
-    perform set_config('hnsw.iterative_scan', 'relaxed_order', true);
-  end if;
-  perform set_config('hnsw.ef_search', '100', true);
   return query execute format(
     'select n.id, 1 - n.distance from (select (select c.id from pipeline.chunks c join pipeline.documents d on d.id = c.document_id '
     '    where c.owner_id = e.owner_id and c.input_sha256 = e.input_sha256 and %1$s limit 1) as id, '
@@ -294,6 +291,16 @@ begin
     'order by 2 limit %5$s) n where n.id is not null',
     visible, space.dimensions, owner, space.id, wanted + 10)
     using query_embedding;
+end
+$$;
+do $$
+begin
+  -- Only a session that has used a vector knows these settings; below 0.8 there is no iterative scan.
+  perform '[1]'::extensions.vector;
+  execute 'alter function pipeline.nearest_by_index set hnsw.ef_search = 100';
+  if current_setting('hnsw.iterative_scan', true) is not null then
+    execute 'alter function pipeline.nearest_by_index set hnsw.iterative_scan = relaxed_order';
+  end if;
 end
 $$;
 

@@ -23,14 +23,6 @@ ROOT = Path(__file__).resolve().parents[2]
 PLPGSQL_CHECK = Path(sys.prefix) / "share/plpgsql_check"
 """Where .ci/plpgsql_check puts it."""
 
-EXPLAINED = {
-    # Settings of the planner until the transaction ends, which change no result: `stable` says what callers rely on.
-    ("pipeline.nearest_by_index", "routine is marked as STABLE, but expression is VOLATILE"),
-    # It returns the rows of a query that is put together at run time.
-    ("pipeline.nearest_by_index", 'OUT variable "id" is maybe unmodified'),
-    ("pipeline.nearest_by_index", 'OUT variable "cosine" is maybe unmodified'),
-}
-
 
 async def supabase(node: Path, *arguments: str, cwd: Path) -> tuple[int, str]:
     """Exit code and output of the platform's command line."""
@@ -86,15 +78,13 @@ async def checked(db):
         yield connection
 
 
-async def test_db_lint_finds_no_error_and_no_warning_without_a_reason(checked, db, node, tmp_path):
+async def test_db_lint_finds_no_error_and_no_warning(checked, db, node, tmp_path):
     code, out = await supabase(
-        node, "db", "lint", f"--remote={db.url('postgres')}", "--level", "warning", "--fail-on", "error", cwd=tmp_path
+        node, "db", "lint", f"--remote={db.url('postgres')}", "--level", "warning", "--fail-on", "warning", cwd=tmp_path
     )
     assert code == 0, out
     assert "Linting schema: pipeline" in out
     assert "Linting schema: public" in out
-    found = {(part["function"], issue["message"]) for part in findings(out) for issue in part["issues"]}
-    assert found <= EXPLAINED, out
 
 
 async def test_plpgsql_check_finds_nothing_in_the_trigger_functions(checked):
