@@ -128,7 +128,9 @@ declare
   folder constant text := split_part(new.name, '/', 1);
   -- The permission check before the bytes move; it is rolled back.
   stays constant boolean := new.version <> '1';
-  moved constant boolean := tg_op = 'UPDATE' and old.bucket_id = new.bucket_id and old.name <> new.name;
+  -- Not a move, which takes no room, and nothing that an operator uploads with the service key: that has no owner in Storage.
+  counted constant boolean := new.owner_id is not null
+    and not (tg_op = 'UPDATE' and old.bucket_id = new.bucket_id and old.name <> new.name);
   document pipeline.documents;
 begin
   if new.name like '%/.emptyFolderPlaceholder' then
@@ -147,9 +149,7 @@ begin
       message = 'No folder or file can be called "." or "..": please rename it and upload it again.';
   end if;
 
-  -- What an operator uploads with the service key has no owner in Storage, and is not counted; nor is a move. The size is
-  -- known of the write that stays only: what is declared before includes the envelope.
-  if new.owner_id is not null and not moved then
+  if counted then
     perform pipeline.count_upload(folder::uuid, stays);
   end if;
 
@@ -165,7 +165,8 @@ begin
      set object_version = excluded.object_version, name = excluded.name, bucket_id = excluded.bucket_id,
          size = excluded.size, updated_at = pipeline.now()
   returning * into document;
-  if new.owner_id is not null then
+  if counted then
+    -- The size is known of the write that stays only: what is declared before includes the envelope.
     perform pipeline.check_room(folder::uuid, document.size);
   end if;
 

@@ -108,6 +108,13 @@ async def test_files_have_a_largest_size_a_number_and_a_size_together(db, user):
     await db.upload(user, "c.txt", b"x" * 20)
     with refused("You have 3 files already"):
         await db.dry_run(user, "d.txt")
+    await db.run("update pipeline.limits set max_documents = 1 where owner_id = %s", user)
+    await db.run(
+        "update storage.objects set name = %s, version = gen_random_uuid()::text where name = %s",
+        f"{user}/moved.txt",
+        f"{user}/b.txt",
+    )
+    await db.run("update pipeline.limits set max_documents = 3 where owner_id = %s", user)
     await db.upload(user, "a.txt", b"overwritten")
     await db.delete(user, "c.txt")
     await db.upload(user, "d.txt")
