@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli import bench, check, demo, dev, ingest, jobs, limits, listen, migrate, queue, search, session
+from cli import bench, check, demo, dev, erasures, ingest, jobs, limits, listen, migrate, queue, search, session
 from cli.failures import Guarded
 
 app = typer.Typer(
@@ -59,6 +59,7 @@ app.command("ingest", rich_help_panel=USE)(ingest.ingest)
 app.command("search", rich_help_panel=USE)(search.search)
 app.add_typer(jobs.app, name="jobs", rich_help_panel=WATCH)
 app.add_typer(limits.app, name="limits", rich_help_panel=RUN)
+app.add_typer(erasures.app, name="erasures", rich_help_panel=WATCH)
 app.add_typer(bench.app, name="bench", rich_help_panel=WATCH)
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from pipeline import faults
 from pipeline.embedding import Embedder
+from pipeline.erasure import Eraser
 from pipeline.errors import SetupError
 from pipeline.listener import wake_ups
 from pipeline.parsing import Parser
@@ -194,6 +195,7 @@ async def run_listener(settings: Settings, *, stop: asyncio.Event, ready: Callab
             concurrency=settings.concurrency,
             lease_seconds=settings.lease_seconds,
             poll_seconds=settings.poll_seconds,
+            eraser=Eraser(queries, storage),
         )
 
         async def seen() -> None:

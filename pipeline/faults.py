@@ -45,6 +45,8 @@ POINTS = {
     "release.begun": "the listener stops with jobs in its hands",
     "release.done": "the jobs are given back",
     "purge.step": "one step of a purge is committed",
+    "erasure.files": "a page of a deleted user's files is removed",
+    "erasure.step": "one step of a deleted user's erasure is committed",
 }
 
 _log = logging.getLogger(__name__)

@@ -168,6 +168,21 @@ class Operations:
         """Let the default hold for the owner; whether that changed anything."""
         return await self._one("delete from pipeline.limits where owner_id = %s returning true", (owner,)) is not None
 
+    async def erasures(self, *, unfinished: bool = False, limit: int | None = 50) -> list[Row]:
+        """The receipts of deleted users, the newest first."""
+        return await self._all(
+            "select * from pipeline.receipts where not %s or completed_at is null order by id desc limit %s",
+            (unfinished, limit),
+        )
+
+    async def erasure(self, who: UUID) -> list[Row]:
+        """The receipts for a user's id or a pseudonym, the newest first."""
+        return await self._all(
+            "select * from pipeline.receipts where pseudonym in (%(who)s, pipeline.pseudonym(%(who)s)) "
+            "order by id desc",
+            {"who": who},
+        )
+
     async def listeners(self) -> list[Row]:
         """The listeners of the last days, the most recently seen first; `alive` within the last minute."""
         return await self._all(

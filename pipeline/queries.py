@@ -271,6 +271,24 @@ class Queries:
         rows = await self._rows("select pipeline.purge()", seconds=_LONG_SECONDS)
         return rows[0][0]
 
+    async def claim_erasure(self) -> int | None:
+        """The deleted user whose erasure is due; None when there is none."""
+        rows = await self._rows("select pipeline.claim_erasure()")
+        return rows[0][0]
+
+    async def files_to_erase(self, erasure: int) -> list[str]:
+        """Names of files of the deleted user in the bucket; none when all are gone."""
+        rows = await self._rows("select pipeline.files_to_erase(%s)", erasure)
+        return rows[0][0]
+
+    async def erase(self, erasure: int) -> str:
+        """Remove one step of what is in the database: `more`, `files`, `emptied` or `completed`."""
+        rows = await self._rows("select pipeline.erase(%s)", erasure, seconds=_LONG_SECONDS)
+        return rows[0][0]
+
+    async def postpone_erasure(self, erasure: int, reason: str) -> None:
+        await self._rows("select pipeline.postpone_erasure(%s, %s)", erasure, reason)
+
     async def tidy(self) -> bool:
         """One step of the retention; False when there is nothing to do now."""
         rows = await self._rows("select pipeline.tidy()", seconds=_LONG_SECONDS)

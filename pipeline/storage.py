@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -15,6 +16,7 @@ from pipeline.job import FetchedFile, Job
 from pipeline.parsing.sniff import sniff
 
 _BLOCK = 1 << 16
+_SILENT = "The file store does not answer; it is tried again soon."
 
 
 def key_headers(key: str) -> dict[str, str]:
@@ -56,6 +58,18 @@ class Storage:
             detail="size or ETag differ from the job's version",
         )
 
+    async def remove(self, bucket_id: str, names: Sequence[str]) -> None:
+        """Remove objects, at most 1,000, save those that are not there. Raises Throttled or Misconfigured."""
+        try:
+            response = await self._client.request(
+                "DELETE", f"/object/{quote(bucket_id)}", json={"prefixes": list(names)}
+            )
+        except httpx.HTTPError as error:
+            raise _silence(error) from error
+        if response.status_code >= 400:
+            refusal = _refusal(response)
+            raise Throttled(_SILENT, provider="storage", detail="404") if isinstance(refusal, Superseded) else refusal
+
     async def _download(self, job: Job, path: Path, *, past_caches: bool) -> tuple[bool, int, bytes]:
         url = f"/object/authenticated/{quote(job.bucket_id)}/{_path(job.name)}"
         params = {"cacheNonce": uuid.uuid4().hex} if past_caches else None
@@ -77,12 +91,7 @@ class Storage:
                         await faults.point("fetch.block")
                 etag = response.headers.get("etag")
         except httpx.HTTPError as error:
-            raise Throttled(
-                "The file store does not answer; it is tried again soon.",
-                provider="storage",
-                retry_after=10,
-                detail=type(error).__name__,
-            ) from error
+            raise _silence(error) from error
         matches = (job.size is None or job.size == size) and (
             job.etag is None or etag is None or _bare(job.etag) == _bare(etag)
         )
@@ -117,9 +126,8 @@ def _refusal(response: httpx.Response) -> Exception:
                 detail=f"Storage refuses UPLOAD_PIPELINE_SUPABASE_SERVICE_ROLE_KEY ({reason})",
             )
         case _:
-            return Throttled(
-                "The file store does not answer; it is tried again soon.",
-                provider="storage",
-                retry_after=10,
-                detail=reason,
-            )
+            return Throttled(_SILENT, provider="storage", retry_after=10, detail=reason)
+
+
+def _silence(error: httpx.HTTPError) -> Throttled:
+    return Throttled(_SILENT, provider="storage", retry_after=10, detail=type(error).__name__)

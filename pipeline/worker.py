@@ -14,6 +14,7 @@ from pathlib import Path
 import psycopg
 
 from pipeline import faults
+from pipeline.erasure import Eraser
 from pipeline.errors import JobError, LeaseLost, Misconfigured, Permanent, Superseded, Throttled, Transient
 from pipeline.job import Job
 from pipeline.process import Processor
@@ -28,6 +29,8 @@ _CALM_SECONDS = 0.25
 """The longest that a listener stands back from such a race."""
 _TIDY_SECONDS = 1.0
 """From one round of housekeeping to the next, at least."""
+_TIDY_AT_LEAST_SECONDS = 60.0
+"""Who deletes something does not wait for a quiet hour."""
 _UNKNOWN = "Something went wrong on our side; the file is tried again."
 
 
@@ -35,10 +38,18 @@ class Worker:
     """One listener's hands."""
 
     def __init__(
-        self, queries: Queries, processor: Processor, *, concurrency: int, lease_seconds: float, poll_seconds: float
+        self,
+        queries: Queries,
+        processor: Processor,
+        *,
+        concurrency: int,
+        lease_seconds: float,
+        poll_seconds: float,
+        eraser: Eraser | None = None,
     ) -> None:
         self._queries = queries
         self._processor = processor
+        self._eraser = eraser
         self._concurrency = concurrency
         self._heartbeat_seconds = lease_seconds / 3
         self._poll_seconds = poll_seconds
@@ -131,13 +142,17 @@ class Worker:
                     task.cancel()
 
     async def keep_tidy(self) -> None:
-        """Purge deleted documents and forget what is old, step by step, whenever no more jobs are due than this
-        listener can take."""
+        """Erase deleted users, purge deleted documents and forget what is old, step by step, whenever no more jobs are
+        due than this listener can take, and at least every minute."""
         while True:
-            await self._idle.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_TIDY_AT_LEAST_SECONDS):
+                    await self._idle.wait()
             self._idle.clear()
             began = asyncio.get_running_loop().time()
             try:
+                while self._eraser is not None and await self._eraser.run():
+                    pass
                 while await self._queries.purge():
                     await faults.point("purge.step")
                 while await self._queries.tidy():

@@ -86,6 +86,23 @@ comment on function pipeline.now() is
 revoke execute on function pipeline.now() from public, anon, authenticated;
 grant execute on function pipeline.now() to pipeline_worker;
 
+-- Late bound: the table of erasures comes with the last of the story.
+create function pipeline.caller()
+  returns uuid
+  language plpgsql
+  stable
+  security definer
+  set search_path = ''
+as $$
+declare
+  caller constant uuid := auth.uid();
+begin
+  return case when not exists (select from pipeline.erasures e where e.owner_id = caller) then caller end;
+end
+$$;
+comment on function pipeline.caller is
+  'Whose rows a request may see: auth.uid(), or null once that user was deleted, for as long as the token is still good.';
+
 create table pipeline.settings (
   only_row        boolean primary key default true constraint there_is_one_row check (only_row),
   schema_version  integer not null default 1,

@@ -75,4 +75,4 @@ create index documents_to_purge on pipeline.documents (deleted_at) where deleted
 
 alter table pipeline.documents enable row level security;
 create policy owner_reads on pipeline.documents for select to authenticated
-  using (owner_id = (select auth.uid()) and deleted_at is null);
+  using (owner_id = (select pipeline.caller()) and deleted_at is null);

@@ -112,7 +112,7 @@ create index jobs_by_owner on pipeline.jobs (owner_id, id);
 create index jobs_dead on pipeline.jobs (id) where state = 'dead';
 
 alter table pipeline.jobs enable row level security;
-create policy owner_reads on pipeline.jobs for select to authenticated using (owner_id = (select auth.uid()));
+create policy owner_reads on pipeline.jobs for select to authenticated using (owner_id = (select pipeline.caller()));
 
 create table pipeline.job_events (
   job_id      bigint not null,
@@ -184,7 +184,9 @@ begin
   update pipeline.owners o
      set max_concurrent_jobs = l.max_concurrent_jobs, priority = l.priority, taken = 0
     from pipeline.owners i cross join lateral pipeline.limits_of(i.owner_id) l
-   where i.owner_id = o.owner_id and (o.max_concurrent_jobs, o.priority) <> (l.max_concurrent_jobs, l.priority);
+   -- who may run none is being erased
+   where i.owner_id = o.owner_id and (o.max_concurrent_jobs, o.priority) <> (l.max_concurrent_jobs, l.priority)
+     and o.max_concurrent_jobs > 0;
   return null;
 end
 $$;
@@ -397,6 +399,6 @@ create trigger jobs_broadcast_update after update on pipeline.jobs
   for each statement execute function pipeline.jobs_broadcast();
 
 create policy "pipeline: owners hear of their jobs" on realtime.messages for select to authenticated
-  using (extension = 'broadcast' and (select realtime.topic()) = 'user:' || (select auth.uid()) || ':jobs');
+  using (extension = 'broadcast' and (select realtime.topic()) = 'user:' || (select pipeline.caller()) || ':jobs');
 
 revoke execute on all functions in schema pipeline from public, anon, authenticated;

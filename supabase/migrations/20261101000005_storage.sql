@@ -138,7 +138,7 @@ begin
   end if;
   if position('/' in new.name) = 0
      or folder !~ '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$'
-     or not exists (select from auth.users u where u.id = folder::uuid) then
+     or not pipeline.hold_user(folder::uuid) then
     raise exception using errcode = 'insufficient_privilege',
       message = format('Files in the bucket documents belong to a user: the first folder of the name must be a user''s id, and %L is none.', folder);
   end if;
@@ -188,7 +188,13 @@ create function pipeline.object_gone()
   security definer
   set search_path = ''
 as $$
+declare
+  folder constant text := split_part(old.name, '/', 1);
 begin
+  -- The erasure's row first: it comes ahead of documents in the order of locks.
+  if tg_op = 'DELETE' and folder ~ '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$' then
+    perform pipeline.count_erased_file(folder::uuid, (old.metadata ->> 'size')::bigint);
+  end if;
   perform pipeline.hide_document(old.id, 'The file was deleted.');
   return null;
 end

@@ -98,7 +98,7 @@ comment on column pipeline.chunks.input_sha256 is 'Finds the passage''s vector i
 comment on column pipeline.chunks.lexemes is 'What keyword search reads; made by pipeline.lexemes().';
 create index chunks_by_input on pipeline.chunks (owner_id, input_sha256);
 alter table pipeline.chunks enable row level security;
-create policy owner_reads on pipeline.chunks for select to authenticated using (owner_id = (select auth.uid()));
+create policy owner_reads on pipeline.chunks for select to authenticated using (owner_id = (select pipeline.caller()));
 
 create function pipeline.create_space(model text, dimensions integer, input_format text default 'heading-content-1')
   returns smallint
@@ -433,6 +433,8 @@ begin
     from pipeline.documents d
    where d.deleted_at is not null and d.purged_at is null
      and not exists (select from pipeline.owners o where o.owner_id = d.owner_id and o.running > 0)
+     -- that one goes whole
+     and not exists (select from pipeline.erasures e where e.owner_id = d.owner_id)
    order by d.deleted_at
    limit 1
      for no key update skip locked;

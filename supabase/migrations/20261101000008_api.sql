@@ -52,7 +52,7 @@ as $$
 begin
   if not exists (select from pipeline.jobs j
                   where j.id = own_job.job_id
-                    and (j.owner_id = (select auth.uid()) or (select auth.role()) = 'service_role')) then
+                    and (j.owner_id = (select pipeline.caller()) or (select auth.role()) = 'service_role')) then
     raise sqlstate 'PT404' using message = format('You have no job %s.', own_job.job_id);
   end if;
 end

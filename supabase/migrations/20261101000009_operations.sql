@@ -173,6 +173,10 @@ declare
                                       order by d.id limit max_documents);
   idle uuid[];
 begin
+  -- Whose user went unseen, as in a dump that was restored without them, is erased all the same.
+  perform pipeline.request_erasure(d.owner_id)
+     from (select distinct i.owner_id from pipeline.documents i where i.id = any (looked_at)) d
+    where not exists (select from auth.users u where u.id = d.owner_id and u.deleted_at is null);
   -- Who runs pins; as in purge, the owner's lock keeps a claim from starting a job in between.
   with locked as (
     select o.owner_id from pipeline.owners o

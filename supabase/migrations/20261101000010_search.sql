@@ -385,7 +385,7 @@ create function pipeline.search(query_text text, query_embedding extensions.vect
 as $$
 #variable_conflict use_column
 declare
-  owner constant uuid := (select auth.uid());
+  owner constant uuid := pipeline.caller();
   wanted constant integer := greatest(1, least(coalesce(match_count, 10), 100));
   -- How much of a mixed score is the cosine. The rest is the BM25, as a part of that of the whole question, so that it
   -- counts as far as the question's words are there: else one common word in common would outdo the meaning.

@@ -18,7 +18,7 @@ select is_empty($$ select p.proname from pg_proc p where p.pronamespace in ('pip
                 'anon may execute nothing');
 select set_eq($$ select p.proname::text from pg_proc p where p.pronamespace = 'pipeline'::regnamespace
                    and has_function_privilege('authenticated', p.oid, 'execute') $$,
-              array['retry_own_job', 'cancel_own_job', 'search'], 'authenticated may execute what the client functions call');
+              array['retry_own_job', 'cancel_own_job', 'search', 'caller'], 'authenticated may execute what the client functions and policies call');
 select is(has_schema_privilege('authenticated', 'pipeline', 'usage'), false, 'clients cannot reach into the schema');
 select is(has_schema_privilege('anon', 'pipeline', 'usage'), false, 'nor can anon');
 select is_empty($$ select c.relname from pg_class c where c.relnamespace in ('pipeline'::regnamespace, 'public'::regnamespace)
@@ -32,7 +32,8 @@ select is(has_column_privilege('authenticated', 'pipeline.documents', 'content_s
 select set_eq($$ select p.proname::text from pg_proc p where p.pronamespace = 'pipeline'::regnamespace
                    and has_function_privilege('pipeline_worker', p.oid, 'execute') $$,
               array['now', 'claim', 'heartbeat', 'report', 'complete', 'fail', 'release', 'supersede', 'begin_parse', 'remember_parse',
-                    'store_parse', 'drop_parse', 'begin_embeddings', 'store_embeddings', 'publish', 'purge', 'tidy', 'health', 'listener_seen'],
+                    'store_parse', 'drop_parse', 'begin_embeddings', 'store_embeddings', 'publish', 'purge', 'tidy', 'health', 'listener_seen',
+                    'claim_erasure', 'files_to_erase', 'erase', 'postpone_erasure'],
               'the listener may execute the queue and the content functions');
 select set_eq($$ select c.relname::text from pg_class c where c.relnamespace in ('pipeline'::regnamespace, 'public'::regnamespace)
                    and c.relkind in ('r', 'v') and has_table_privilege('pipeline_worker', c.oid, 'select') $$,

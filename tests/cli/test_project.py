@@ -246,3 +246,22 @@ def test_an_operator_sees_and_sets_what_a_user_may_use(signed_in):
     assert signed_in.json("limits", "reset", email) == {"changed": True}
     assert signed_in.json("limits", "show", email)["uploads_per_day"] == 30
     assert "takes a number" in signed_in.run("limits", "set", "--max-documents", "many", expect=1).stderr
+
+
+def test_the_erasure_of_a_user_leaves_a_receipt(signed_in, dev):
+    signed_in.run("ingest", write(signed_in, plan_md="# Plan\n\nThe deductible is 500 dollars."), "--wait")
+    with psycopg.connect(dev.line["db_url"], autocommit=True) as connection:
+        connection.execute("delete from auth.users where id = %s", (signed_in.user["user_id"],))
+    deadline = time.monotonic() + 30
+    while True:
+        [receipt] = signed_in.json("erasures", "show", signed_in.user["user_id"])["erasures"]
+        if receipt["state"] == "emptied":
+            break
+        assert time.monotonic() < deadline, receipt
+        time.sleep(0.1)
+    assert (receipt["files"], receipt["documents"]) == (1, 1)
+    assert signed_in.json("erasures", "show", receipt["pseudonym"])["erasures"] == [receipt]
+    assert receipt in signed_in.json("erasures", "list", "--unfinished")["erasures"]
+    assert receipt["pseudonym"] in signed_in.run("erasures", "list").stdout
+    assert "documents" in signed_in.run("erasures", "show", receipt["pseudonym"]).stdout
+    assert "was deleted" in signed_in.run("erasures", "show", str(uuid.uuid4()), expect=1).stderr

@@ -35,7 +35,16 @@ ON_THE_WAY = [
     "publish.begun",
     "publish.done",
 ]
-ELSEWHERE = {"outcome.begun", "outcome.stored", "lease.renewed", "release.begun", "release.done", "purge.step"}
+ELSEWHERE = {
+    "outcome.begun",
+    "outcome.stored",
+    "lease.renewed",
+    "release.begun",
+    "release.done",
+    "purge.step",
+    "erasure.files",
+    "erasure.step",
+}
 
 
 @pytest_asyncio.fixture(scope="module")
@@ -116,6 +125,27 @@ async def test_a_kill_in_the_middle_of_a_purge(world):
     async with world.listening():
         await world.until("select from pipeline.documents where purged_at is not null")
     for table in ("chunks", "embeddings", "embedding_purchases", "parses"):
+        assert await world.db.all(f"select from pipeline.{table}") == []
+
+
+@pytest.mark.parametrize("point", ["erasure.files", "erasure.step"])
+async def test_a_kill_in_the_middle_of_an_erasure(world, point):
+    owner = await world.db.sign_up()
+    for name in ("plan.txt", "other.txt"):
+        await world.upload(owner, name, document(60, topic=name))
+    async with world.listening():
+        await world.all_ended()
+    await world.db.run("delete from auth.users where id = %s", owner)
+    listener = await world.start(faults=f"{point}:kill", ready=False)
+    assert await listener.end() == -signal.SIGKILL
+    await world.db.move_time("2 minutes")  # its lease is over
+    async with world.listening():
+        await world.until("select from pipeline.erasures where emptied_at is not null")
+        await world.db.move_time("15 minutes")
+        receipt = await world.until("select * from pipeline.receipts where completed_at is not null")
+    assert (receipt["files"], receipt["documents"], receipt["passages"]) == (2, 2, 120)
+    assert world.store.files == {}
+    for table in ("documents", "jobs", "chunks", "embeddings", "embedding_purchases", "parses"):
         assert await world.db.all(f"select from pipeline.{table}") == []
 
 

@@ -131,8 +131,12 @@ class FileStore:
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
+        self.db: Database | None = None
         self.app = Starlette(
-            routes=[Route("/storage/v1/object/authenticated/documents/{name:path}", self._get, methods=["GET"])]
+            routes=[
+                Route("/storage/v1/object/authenticated/documents/{name:path}", self._get, methods=["GET"]),
+                Route("/storage/v1/object/documents", self._remove, methods=["DELETE"]),
+            ]
         )
 
     async def _get(self, request: Request) -> Response:
@@ -140,6 +144,19 @@ class FileStore:
         if content is None:
             return JSONResponse({"statusCode": "404", "error": "not_found", "message": "Object not found"}, 400)
         return Response(content, media_type="text/plain")
+
+    async def _remove(self, request: Request) -> Response:
+        """The rows and then the bytes, as Storage does it."""
+        names = (await request.json())["prefixes"]
+        assert self.db is not None
+        async with await self.db.connect("postgres") as connection, connection.transaction():
+            await connection.execute("set local storage.allow_delete_query = 'true'")
+            await connection.execute(
+                "delete from storage.objects where bucket_id = 'documents' and name = any (%s)", (names,)
+            )
+        for name in names:
+            self.files.pop(name, None)
+        return JSONResponse([])
 
 
 class World:
@@ -172,6 +189,7 @@ class World:
     @contextlib.asynccontextmanager
     async def open(cls, db: Database, folder: Path, nursery: Nursery) -> AsyncIterator[World]:
         store = FileStore()
+        store.db = db
         async with serve(store.app) as store_url:
             world = cls(db, folder, nursery, store_url, store)
             async with world.parser.serve() as parser_url, world.embedder.serve() as embedder_url:
