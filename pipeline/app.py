@@ -18,6 +18,7 @@ from pipeline import faults
 from pipeline.embedding import Embedder
 from pipeline.erasure import Eraser
 from pipeline.errors import SetupError
+from pipeline.limiter import Account, fingerprint
 from pipeline.listener import wake_ups
 from pipeline.parsing import Parser
 from pipeline.process import Processor, sweep_leftovers
@@ -28,6 +29,7 @@ from pipeline.worker import Worker
 
 _log = logging.getLogger(__name__)
 _SEEN_SECONDS = 10.0
+"""How often a listener says that it lives, and looks for a provider to probe; oftener where it polls oftener."""
 
 
 def release() -> str:
@@ -70,6 +72,29 @@ def make_parser(settings: Settings) -> Parser:
             from pipeline.parsing.local import LocalParser
 
             return LocalParser(settings)
+
+
+def make_fallback(settings: Settings) -> Parser | None:
+    """The parser that stands in for a paid one, where the settings allow it."""
+    if settings.fallback_parser == "none" or settings.parser == "local":
+        return None
+    from pipeline.parsing.local import LocalParser
+
+    return LocalParser(settings)
+
+
+def accounts(settings: Settings) -> tuple[Account | None, Account | None]:
+    """What the parser and the embedder are paid with; None for what costs nothing."""
+    parse = embed = None
+    if settings.parser == "llamaparse":
+        used = (settings.llamaparse_base_url, settings.llamaparse_tier, settings.llamaparse_version)
+        key = fingerprint("llamaparse", settings.llamaparse_api_key.get_secret_value(), *used)
+        parse = Account("llamaparse", "parse", settings.llamaparse_tier, key)
+    if settings.embedder == "openai":
+        used = (settings.openai_base_url, settings.openai_model, str(settings.openai_dimensions))
+        key = fingerprint("openai", settings.openai_api_key.get_secret_value(), *used)
+        embed = Account("openai", "embed", settings.openai_model, key)
+    return parse, embed
 
 
 def _require(value: str, variable: str, purpose: str) -> None:
@@ -171,6 +196,9 @@ async def run_listener(settings: Settings, *, stop: asyncio.Event, ready: Callab
         stack.push_async_callback(parser.close)
         embedder = make_embedder(settings)
         stack.push_async_callback(embedder.close)
+        fallback = make_fallback(settings)
+        if fallback is not None:
+            stack.push_async_callback(fallback.close)
         storage = Storage(settings.supabase_url, key, settings.max_file_size_bytes)
         stack.push_async_callback(storage.close)
         pool = open_pool(url, size=min(settings.concurrency + 2, 10))
@@ -185,9 +213,19 @@ async def run_listener(settings: Settings, *, stop: asyncio.Event, ready: Callab
                 f"UPLOAD_PIPELINE_EMBEDDER and its model to the active one, or run "
                 f"`pipeline migrate --space {embedder.space.name}`."
             )
-        await asyncio.gather(parser.warm_up(), embedder.warm_up())
+        await asyncio.gather(*(part.warm_up() for part in (parser, embedder, fallback) if part is not None))
+        parse_account, embed_account = accounts(settings)
         processor = Processor(
-            queries, storage, parser, embedder, space_id, settings.chunk_tokens, settings.chunk_overlap
+            queries,
+            storage,
+            parser,
+            embedder,
+            space_id,
+            settings.chunk_tokens,
+            settings.chunk_overlap,
+            parse_account,
+            embed_account,
+            fallback,
         )
         worker = Worker(
             queries,
@@ -198,11 +236,22 @@ async def run_listener(settings: Settings, *, stop: asyncio.Event, ready: Callab
             eraser=Eraser(queries, storage),
         )
 
+        async def say_seen(*, stopped: bool = False) -> None:
+            await queries.seen(
+                release(),
+                parser.fingerprint,
+                embedder.space.name,
+                # with a fallback no job waits for the parser's provider
+                parse_key=parse_account.fingerprint if parse_account and fallback is None else None,
+                embed_key=embed_account.fingerprint if embed_account else None,
+                stopped=stopped,
+            )
+
         async def seen() -> None:
             while True:
                 with contextlib.suppress(psycopg.OperationalError):
-                    await queries.seen(release(), parser.fingerprint, embedder.space.name)
-                await asyncio.sleep(_SEEN_SECONDS)
+                    await say_seen()
+                await asyncio.sleep(min(_SEEN_SECONDS, settings.poll_seconds * 2))
 
         helpers = [
             asyncio.create_task(coroutine, name=name)
@@ -214,7 +263,7 @@ async def run_listener(settings: Settings, *, stop: asyncio.Event, ready: Callab
             )
         ]
         try:
-            await queries.seen(release(), parser.fingerprint, embedder.space.name)
+            await say_seen()
             _log.info("listening", extra={"listener": listener_id, "space": active.name, "parser": parser.fingerprint})
             if ready is not None:
                 ready()
@@ -230,5 +279,5 @@ async def run_listener(settings: Settings, *, stop: asyncio.Event, ready: Callab
         finally:
             await end(helpers)
             with contextlib.suppress(psycopg.Error):
-                await queries.seen(release(), parser.fingerprint, embedder.space.name, stopped=True)
+                await say_seen(stopped=True)
             _log.info("stopped", extra={"listener": listener_id})

@@ -4,6 +4,7 @@
     ├── JobError                 one attempt of one job ended without a result
     │   ├── Transient            try again later with backoff; counts a failure
     │   ├── Throttled            a provider asked us to slow down; counts no failure
+    │   ├── OverBudget           there is no money left for it before a certain day; counts no failure
     │   ├── Permanent            this file can never work; the job is dead at once
     │   └── Misconfigured        our key or setting is wrong; tried every minute, counts no failure
     ├── LeaseLost                the job is no longer ours; nothing may be written
@@ -39,11 +40,34 @@ class Transient(JobError):
 
 
 class Throttled(JobError):
-    """A provider is over its limit or down. `retry_after` is in seconds; None lets the queue choose."""
+    """A provider is over its limit or down. `retry_after` is in seconds; None lets the queue choose.
 
-    def __init__(self, message: str, *, provider: str, retry_after: float | None = None, detail: str = "") -> None:
+    `outage` is whether it is broken or away, and not merely busy; `may_be_bought`, whether it may have done the work
+    all the same, and bill it.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        provider: str,
+        retry_after: float | None = None,
+        detail: str = "",
+        outage: bool = False,
+        may_be_bought: bool = False,
+    ) -> None:
         super().__init__(message, detail=detail)
         self.provider = provider
+        self.retry_after = retry_after
+        self.outage = outage
+        self.may_be_bought = may_be_bought
+
+
+class OverBudget(JobError):
+    """The owner's budget, or everybody's, is used up for `retry_after` seconds; see pipeline.budgets."""
+
+    def __init__(self, message: str, *, retry_after: float) -> None:
+        super().__init__(message)
         self.retry_after = retry_after
 
 

@@ -29,6 +29,7 @@ POINTS = {
     "fetch.block": "a block of the file is on disk",
     "fetch.done": "the file is on disk and is the job's version",
     "parse.claimed": "the purchase of a parse is this attempt's",
+    "parse.reserved": "room for the parse is made, and the provider was not asked",
     "parse.uploaded": "the provider has the file, and its id is not stored yet",
     "parse.remembered": "the provider's id is stored",
     "parse.bought": "the pages are here, and not stored yet",

@@ -78,6 +78,8 @@ class Parsed:
     pages: Sequence[Page]
     failed_pages: dict[int, str] = field(default_factory=dict)
     """Page number to reason, for pages that the parser could not read."""
+    credits: float | None = None
+    """What the provider billed, in its own unit, where it said so."""
 
     @property
     def page_count(self) -> int:

@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import os
 import shutil
 import tempfile
-import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline import faults
+from pipeline import estimate, faults
 from pipeline.chunking import chunk
 from pipeline.embedding import Embedder
-from pipeline.errors import LeaseLost, Permanent, Transient
+from pipeline.errors import LeaseLost, Misconfigured, Permanent, Throttled, Transient
 from pipeline.job import Chunk, FetchedFile, Job, Parsed, Stage
+from pipeline.limiter import Account, Limiter, asked
 from pipeline.parsing import Parser
+from pipeline.progress import Progress, patiently
 from pipeline.queries import Queries
 from pipeline.storage import Storage
 
-_REPORT_SECONDS = 1.0
-"""Progress within a stage is written at most this often: each report is a broadcast to the owner."""
 _FOLDER = "pipeline-job-"
+_BATCH_TOKENS = 16_000
+"""In one paid call: small beside a minute's limit, so that the pace is even, and a crash loses little."""
+_log = logging.getLogger(__name__)
 
 
 def sweep_leftovers() -> int:
@@ -54,18 +57,23 @@ class Processor:
     space_id: int
     chunk_tokens: int
     chunk_overlap: float
+    parse_account: Account | None = None
+    embed_account: Account | None = None
+    """What parser and embedder are paid with; None for what costs nothing."""
+    fallback: Parser | None = None
+    """Reads the files while the parser's provider is down or refuses us."""
 
     async def run(self, job: Job) -> int:
         """Take the job from its bytes to its published chunks; returns their number.
 
         Raises LeaseLost, Superseded or a JobError. Nothing is visible to the owner's search before the end.
         """
-        progress = _Progress(self.queries, job)
+        progress = Progress(self.queries, job)
         with tempfile.TemporaryDirectory(prefix=f"{_FOLDER}{os.getpid()}-") as folder:
             file = await self.storage.fetch(job, Path(folder))
             await faults.point("fetch.done")
             await progress.enter(Stage.PARSE)
-            parsed = await self._parse(job, file, progress)
+            parsed, parser = await self._parse(job, file, progress)
             await progress.enter(Stage.CHUNK)
             chunks = await self._chunk(parsed)
             await faults.point("chunk.done")
@@ -74,41 +82,62 @@ class Processor:
             await self._embed(job, chunks, inputs, progress)
             await progress.enter(Stage.PUBLISH)
             await faults.point("publish.begun")
-            published = await self.queries.publish(
-                job, self.space_id, file, parsed, self.parser.fingerprint, chunks, inputs
-            )
+            published = await self.queries.publish(job, self.space_id, file, parsed, parser, chunks, inputs)
             await faults.point("publish.done")
             return published
 
-    async def _parse(self, job: Job, file: FetchedFile, progress: _Progress) -> Parsed:
-        async for _ in _patiently(progress):
-            purchase = await self.queries.begin_parse(job, file.sha256, self.parser.fingerprint)
+    async def _parse(self, job: Job, file: FetchedFile, progress: Progress) -> tuple[Parsed, str]:
+        """The pages, and the fingerprint of the parser that made them."""
+        try:
+            return await self._parse_by(self.parser, self.parse_account, job, file, progress)
+        except (Misconfigured, Throttled) as error:
+            if self.fallback is None or (isinstance(error, Throttled) and not error.outage):
+                raise
+            _log.warning("the fallback parser reads a file", extra={"job": job.id, "reason": error.detail})
+            return await self._parse_by(self.fallback, None, job, file, progress)
+
+    async def _parse_by(
+        self, parser: Parser, account: Account | None, job: Job, file: FetchedFile, progress: Progress
+    ) -> tuple[Parsed, str]:
+        limiter = Limiter(self.queries, account)
+        async for _ in patiently(progress):
+            purchase = await self.queries.begin_parse(job, file.sha256, parser.fingerprint)
             if purchase.parsed is not None:
-                return purchase.parsed
+                await limiter.note(job, pages=purchase.parsed.page_count)
+                return purchase.parsed, parser.fingerprint
             if purchase.status == "wait" or purchase.parse_id is None:
                 continue
-            parse_id = purchase.parse_id
+            parse_id, resume = purchase.parse_id, purchase.provider_job_id
             await faults.point("parse.claimed")
+            pages = await asyncio.to_thread(estimate.pages, file.path, file.media_type) if account else 0
 
-            async def remember(provider_job_id: str, parse_id: int = parse_id) -> None:
-                await faults.point("parse.uploaded")
-                await self.queries.remember_parse(job, parse_id, provider_job_id)
-                await faults.point("parse.remembered")
+            async def buy(parse_id: int = parse_id, resume: str | None = resume, pages: int = pages) -> Parsed:
+                async with limiter.spend(job, pages=pages, parse_id=parse_id, resumes=resume is not None) as call:
+                    await faults.point("parse.reserved")
+
+                    async def remember(provider_job_id: str) -> None:
+                        await faults.point("parse.uploaded")
+                        await self.queries.remember_parse(job, parse_id, provider_job_id)
+                        await limiter.began(job, call, pages=pages, parse_id=parse_id)
+                        await faults.point("parse.remembered")
+
+                    within = progress.within(Stage.PARSE)
+                    parsed = await parser.parse(file, resume=resume, remember=remember, progress=within)
+                    call.pages, call.credits = parsed.page_count, parsed.credits
+                    if not any(page.markdown.strip() for page in parsed.pages):
+                        raise Permanent("No text was found in this file.")
+                    return parsed
 
             try:
-                parsed = await self.parser.parse(
-                    file, resume=purchase.provider_job_id, remember=remember, progress=progress.within(Stage.PARSE)
-                )
+                parsed = await asked(buy)
             except Permanent:
                 await self.queries.drop_parse(job, parse_id)
                 raise
-            if not any(page.markdown.strip() for page in parsed.pages):
-                await self.queries.drop_parse(job, parse_id)
-                raise Permanent("No text was found in this file.")
             await faults.point("parse.bought")
             await self.queries.store_parse(job, parse_id, parsed)
+            await limiter.note(job, pages=parsed.page_count)
             await faults.point("parse.stored")
-            return parsed
+            return parsed, parser.fingerprint
         raise LeaseLost
 
     async def _chunk(self, parsed: Parsed) -> list[Chunk]:
@@ -125,18 +154,20 @@ class Processor:
             raise Permanent("No text was found in this file.")
         return chunks
 
-    async def _embed(self, job: Job, chunks: Sequence[Chunk], inputs: Sequence[bytes], progress: _Progress) -> None:
+    async def _embed(self, job: Job, chunks: Sequence[Chunk], inputs: Sequence[bytes], progress: Progress) -> None:
         text_of = {sha: c.embedding_input for sha, c in zip(inputs, chunks, strict=True)}
-        report = progress.within(Stage.EMBED)
-        async for _ in _patiently(progress):
+        tokens_of = await asyncio.to_thread(self._tokens, text_of)
+        limiter, report = Limiter(self.queries, self.embed_account), progress.within(Stage.EMBED)
+        await limiter.note(job, inputs=len(text_of), tokens=sum(tokens_of.values()))
+        async for _ in patiently(progress):
             status = await self.queries.begin_embeddings(job, self.space_id, list(text_of))
             await faults.point("embed.claimed")
             to_buy = [sha for sha in text_of if status[sha] == "buy"]
             done = sum(1 for s in status.values() if s == "kept")
-            for start in range(0, len(to_buy), self.embedder.batch_size):
-                batch = to_buy[start : start + self.embedder.batch_size]
+            for batch in _batches(to_buy, tokens_of, self.embedder.batch_size):
                 await report(done / len(text_of))
-                vectors = await self.embedder.embed([text_of[sha] for sha in batch])
+                texts = [text_of[sha] for sha in batch]
+                vectors = await asked(lambda texts=texts: self.embedder.embed(texts, spend=limiter.of(job)))
                 await faults.point("embed.bought")
                 kept = await self.queries.store_embeddings(job, self.space_id, batch, vectors)
                 await faults.point("embed.stored")
@@ -147,42 +178,20 @@ class Processor:
             if "wait" not in status.values():
                 return
 
-
-async def _patiently(progress: _Progress):
-    """Go round while another job buys the same thing: at once, then ever more slowly, as long as the lease holds."""
-    delay = 0.1
-    while True:
-        yield
-        await asyncio.sleep(delay)
-        delay = min(delay * 1.5, 2.0)
-        await progress.still_ours()
+    def _tokens(self, text_of: dict[bytes, str]) -> dict[bytes, int]:
+        if self.embed_account is None:  # nobody asks what nothing costs
+            return dict.fromkeys(text_of, 0)
+        return {sha: self.embedder.count_tokens(text) for sha, text in text_of.items()}
 
 
-class _Progress:
-    """Tells the queue how far the job is, and learns from its answer whether the job is still ours."""
-
-    def __init__(self, queries: Queries, job: Job) -> None:
-        self._queries = queries
-        self._job = job
-        self._stage = Stage.FETCH
-        self._fraction = 0.0
-        self._reported_at = time.monotonic()
-
-    async def enter(self, stage: Stage) -> None:
-        """Raises LeaseLost."""
-        self._stage, self._fraction = stage, 0.0
-        self._reported_at = time.monotonic()
-        await self._queries.report(self._job, stage, 0.0)
-
-    def within(self, stage: Stage) -> Callable[[float], Awaitable[None]]:
-        async def report(fraction: float) -> None:
-            self._fraction = min(max(fraction, 0.0), 1.0)
-            if time.monotonic() - self._reported_at >= _REPORT_SECONDS:
-                self._reported_at = time.monotonic()
-                await self._queries.report(self._job, stage, self._fraction)
-
-        return report
-
-    async def still_ours(self) -> None:
-        """Raises LeaseLost."""
-        await self._queries.report(self._job, self._stage, self._fraction)
+def _batches(inputs: Sequence[bytes], tokens_of: dict[bytes, int], most: int) -> Iterator[list[bytes]]:
+    batch: list[bytes] = []
+    tokens = 0
+    for sha in inputs:
+        if batch and (len(batch) == most or tokens + tokens_of[sha] > _BATCH_TOKENS):
+            yield batch
+            batch, tokens = [], 0
+        batch.append(sha)
+        tokens += tokens_of[sha]
+    if batch:
+        yield batch

@@ -77,7 +77,7 @@ def job_error(provider: str, error: BaseException) -> JobError:
         return outage(provider, "no answer in time")
     if isinstance(error, OSError) or names & {"APIConnectionError", "TransportError"}:
         cause = type(error.__cause__ or error).__name__
-        return outage(provider, f"no connection ({cause})")
+        return outage(provider, f"no connection ({cause})", may_be_bought=not cause.startswith("Connect"))
     return malformed(provider, type(error).__name__)
 
 
@@ -102,7 +102,11 @@ def answered(provider: str, status: int, headers: Mapping[str, str], body: objec
             rest = OUTAGE_SECONDS
         busy = "is busy" if status in BUSY else "is not working at the moment"
         return Throttled(
-            f"The {service} {busy}; this file continues by itself.", provider=provider, retry_after=rest, detail=detail
+            f"The {service} {busy}; this file continues by itself.",
+            provider=provider,
+            retry_after=rest,
+            detail=detail,
+            outage=status not in BUSY,
         )
     if status in REFUSED and not (code in SETTING_CODES or param in SETTING_PARAMS):
         return Refused(f"The {service} refused this file.", status=status, detail=detail)
@@ -118,13 +122,15 @@ def settings_refused(provider: str, detail: str) -> Misconfigured:
     )
 
 
-def outage(provider: str, detail: str) -> Throttled:
-    """The provider cannot be reached or does not answer."""
+def outage(provider: str, detail: str, *, may_be_bought: bool = True) -> Throttled:
+    """The provider cannot be reached or does not answer, in which case it may have done the work."""
     return Throttled(
         f"The {SERVICE.get(provider, provider)} cannot be reached at the moment; this file continues by itself.",
         provider=provider,
         retry_after=OUTAGE_SECONDS,
         detail=f"{provider}: {detail}",
+        outage=True,
+        may_be_bought=may_be_bought,
     )
 
 

@@ -19,6 +19,7 @@ from psycopg_pool import AsyncConnectionPool
 from pipeline.embedding import Vectors
 from pipeline.errors import LeaseLost, SetupError, Transient
 from pipeline.job import Chunk, FetchedFile, Job, Page, Parsed, Space, Stage
+from pipeline.limiter import Account, Admission, Call
 
 SCHEMA_VERSION = 1
 """The version of the queue's contract that this release speaks; see pipeline.settings.schema_version."""
@@ -265,6 +266,65 @@ class Queries:
             raise _translated(error) from error
         return rows[0][0]
 
+    # money
+
+    async def reserve(
+        self, job: Job, account: Account, *, pages: int, inputs: int, tokens: int, parse_id: int | None
+    ) -> Admission:
+        """Ask for one call at a provider."""
+        rows = await self._rows(
+            "select * from pipeline.reserve(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+            self._listener_id,
+            job.id,
+            job.attempt,
+            account.provider,
+            account.fingerprint,
+            account.stage,
+            account.model,
+            pages,
+            inputs,
+            tokens,
+            parse_id,
+        )
+        return Admission(*rows[0])
+
+    async def resume_call(self, job: Job, parse_id: int) -> int | None:
+        """Take over the unfinished call for a parse; None where there is none."""
+        rows = await self._rows("select pipeline.resume_call(%s, %s, %s)", job.id, job.attempt, parse_id)
+        return rows[0][0]
+
+    async def settle(
+        self, call: Call, outcome: str, *, may_be_bought: bool, retry_after: float | None, reason: str | None
+    ) -> None:
+        """Tell how a call ended; see the SQL function `settle`."""
+        await self._rows(
+            "select pipeline.settle(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+            call.id,
+            outcome,
+            may_be_bought,
+            call.pages,
+            call.credits,
+            call.tokens,
+            *(call.limits.get(name) for name in ("limit-requests", "remaining-requests")),
+            *(call.limits.get(name) for name in ("limit-tokens", "remaining-tokens")),
+            None if retry_after is None else timedelta(seconds=retry_after),
+            reason,
+        )
+
+    async def note_work(self, job: Job, account: Account, *, pages: int, inputs: int, tokens: int) -> None:
+        """Say what the job's result is made of, bought or reused."""
+        await self._rows(
+            "select pipeline.note_work(%s, %s, %s, %s, %s, %s, %s, %s)",
+            job.id,
+            job.attempt,
+            account.stage,
+            account.provider,
+            account.model,
+            pages,
+            inputs,
+            tokens,
+        )
+
     # housekeeping
 
     async def purge(self) -> int:
@@ -294,9 +354,26 @@ class Queries:
         rows = await self._rows("select pipeline.tidy()", seconds=_LONG_SECONDS)
         return rows[0][0]
 
-    async def seen(self, release: str, parser: str, space: str, *, stopped: bool = False) -> None:
+    async def seen(
+        self,
+        release: str,
+        parser: str,
+        space: str,
+        *,
+        parse_key: str | None = None,
+        embed_key: str | None = None,
+        stopped: bool = False,
+    ) -> None:
+        """Say that this listener lives; the keys are fingerprints of what it cannot work without."""
         await self._rows(
-            "select pipeline.listener_seen(%s, %s, %s, %s, %s)", self._listener_id, release, parser, space, stopped
+            "select pipeline.listener_seen(%s, %s, %s, %s, %s, %s, %s)",
+            self._listener_id,
+            release,
+            parser,
+            space,
+            stopped,
+            parse_key,
+            embed_key,
         )
 
     async def health(self) -> dict[str, Any]:

@@ -47,6 +47,9 @@ class Settings(BaseSettings):
     )
     llamaparse_version: str = Field("latest", description="the version of its parser; a date pins it")
     llamaparse_timeout_seconds: float = Field(1800, gt=0, description="the deadline of one parse at the provider")
+    fallback_parser: Literal["none", "local"] = Field(
+        "none", description="who reads the files while llamaparse is down or refuses its key"
+    )
     ocr: bool = Field(False, description="let the local parser read scanned pages (needs tessdata)")
     tessdata_path: Path | None = Field(None, description="the folder with the languages that OCR knows")
 

@@ -15,7 +15,16 @@ import psycopg
 
 from pipeline import faults
 from pipeline.erasure import Eraser
-from pipeline.errors import JobError, LeaseLost, Misconfigured, Permanent, Superseded, Throttled, Transient
+from pipeline.errors import (
+    JobError,
+    LeaseLost,
+    Misconfigured,
+    OverBudget,
+    Permanent,
+    Superseded,
+    Throttled,
+    Transient,
+)
 from pipeline.job import Job
 from pipeline.process import Processor
 from pipeline.queries import Queries
@@ -209,6 +218,8 @@ class Worker:
                 error_class, retry_after = "throttled", error.retry_after
             case Misconfigured():
                 error_class = "configuration"
+            case OverBudget():
+                error_class, retry_after = "budget", error.retry_after
             case _:
                 error_class = "transient"
         _log.warning(

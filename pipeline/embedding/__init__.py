@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.job import Space
+from pipeline.limiter import Spend, free
 
 Vectors = npt.NDArray[np.float32]
 
@@ -26,10 +27,11 @@ class Embedder(Protocol):
 
     def count_tokens(self, text: str) -> int: ...
 
-    async def embed(self, texts: Sequence[str]) -> Vectors:
+    async def embed(self, texts: Sequence[str], *, spend: Spend = free) -> Vectors:
         """Vectors of shape (len(texts), dimensions), float32, finite, of length 1, in the order of `texts`.
 
-        Raises the JobErrors as their docstrings say; a wrong count, dimension, NaN or zero vector is Transient.
+        Each call of a paid provider is made inside `spend`. Raises the JobErrors as their docstrings say; a wrong
+        count, dimension, NaN or zero vector is Transient.
         """
         ...
 

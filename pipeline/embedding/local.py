@@ -32,6 +32,7 @@ from pipeline.embedding import Vectors
 from pipeline.embedding.vectors import check_texts, unit_vectors
 from pipeline.errors import SetupError
 from pipeline.job import Space
+from pipeline.limiter import Spend, free
 
 Row = npt.NDArray[np.float32]
 
@@ -103,8 +104,8 @@ class LocalEmbedder:
         """Load the files now, so that the first document does not wait for it."""
         await asyncio.get_running_loop().run_in_executor(self._pool, self._load_session)
 
-    async def embed(self, texts: Sequence[str]) -> Vectors:
-        """See Embedder. Raises PassageRefused for an empty text or one over `max_tokens`.
+    async def embed(self, texts: Sequence[str], *, spend: Spend = free) -> Vectors:
+        """See Embedder; nothing is spent. Raises PassageRefused for an empty text or one over `max_tokens`.
 
         Cancelling stops it at the next text.
         """

@@ -19,6 +19,7 @@ from pipeline.embedding import Vectors
 from pipeline.embedding.vectors import check_texts, unit_vectors
 from pipeline.errors import SetupError
 from pipeline.job import Space
+from pipeline.limiter import Call, Spend, free
 from pipeline.providers import PassageRefused, Refused, job_error, malformed, outage, settings_refused
 from pipeline.settings import Settings
 
@@ -55,13 +56,13 @@ class OpenAIEmbedder:
         """Tokens of `text` in cl100k; text that looks like a special token counts as text."""
         return toktok.batch_count([text], threads=1)[0]
 
-    async def embed(self, texts: Sequence[str]) -> Vectors:
+    async def embed(self, texts: Sequence[str], *, spend: Spend = free) -> Vectors:
         """See Embedder. Raises PassageRefused naming the one text that is empty, too long or refused by the server."""
         counts = await asyncio.to_thread(toktok.batch_count, texts)
         check_texts(texts, counts, self.max_tokens)
         vectors = np.empty((len(texts), self.space.dimensions), dtype=np.float32)
         for start, end in pack(texts, counts):
-            await self._fill(vectors, texts, start, end)
+            await self._fill(vectors, texts, counts, start, end, spend)
         return vectors
 
     async def warm_up(self) -> None:
@@ -70,32 +71,42 @@ class OpenAIEmbedder:
     async def close(self) -> None:
         await self._client.close()
 
-    async def _fill(self, vectors: Vectors, texts: Sequence[str], start: int, end: int) -> None:
+    async def _fill(
+        self, vectors: Vectors, texts: Sequence[str], counts: Sequence[int], start: int, end: int, spend: Spend
+    ) -> None:
         """Embed texts[start:end] into those rows; a refused request is halved until the refused text stands alone."""
         try:
-            vectors[start:end] = await self._request(texts[start:end])
+            vectors[start:end] = await self._request(texts[start:end], sum(counts[start:end]), spend)
         except Refused as refused:
             if end - start > 1:
                 middle = (start + end) // 2
-                await self._fill(vectors, texts, start, middle)
-                await self._fill(vectors, texts, middle, end)
+                await self._fill(vectors, texts, counts, start, middle, spend)
+                await self._fill(vectors, texts, counts, middle, end, spend)
                 return
             # Is it this text, or would the server refuse any? The second is a setting, and costs no file its life.
             try:
-                await self._request([PROBE])
+                await self._request([PROBE], 1, spend)
             except Refused as also:
                 raise settings_refused(self.provider, also.detail) from None
             raise PassageRefused(
                 "The embedding service refuses a passage of this file.", index=start, detail=refused.detail
             ) from None
 
-    async def _request(self, texts: Sequence[str]) -> Vectors:
+    async def _request(self, texts: Sequence[str], tokens: int, spend: Spend) -> Vectors:
+        async with spend(inputs=len(texts), tokens=tokens) as call:
+            return await self._answer(texts, call)
+
+    async def _answer(self, texts: Sequence[str], call: Call) -> Vectors:
         try:
             async with asyncio.timeout(self._timeout):
                 # Asked for by name, base64 reaches us undecoded and skips a list of Python floats per vector.
-                answer = await self._client.embeddings.create(
+                raw = await self._client.embeddings.with_raw_response.create(
                     input=list(texts), model=self.space.model, dimensions=self._dimensions, encoding_format="base64"
                 )
+            call.tell(raw.headers)
+            answer = raw.parse()
+            if answer.usage:
+                call.tokens = answer.usage.total_tokens
             rows = sorted(answer.data, key=lambda item: item.index)
             if [item.index for item in rows] != list(range(len(texts))):
                 raise malformed(self.provider, f"{len(rows)} vectors for {len(texts)} texts, or out of order")

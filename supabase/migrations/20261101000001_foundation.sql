@@ -114,6 +114,7 @@ create table pipeline.settings (
   retries_per_day smallint not null default 5,
   keep_history    interval not null default '90 days',
   keep_unused_work interval not null default '7 days',
+  probe_every     interval not null default '60 seconds',
   constraint paused_since_iff_paused check (paused = (paused_at is not null))
 );
 comment on table pipeline.settings is 'One row: what holds for the whole project.';
@@ -125,6 +126,7 @@ comment on column pipeline.settings.backoff_cap is 'The longest delay before a r
 comment on column pipeline.settings.retries_per_day is 'How often a day a client may ask for another run of one job.';
 comment on column pipeline.settings.keep_history is 'Ended jobs and events older than this go, save those that a living document shows.';
 comment on column pipeline.settings.keep_unused_work is 'Parses and embeddings that no document uses any more are kept for so long.';
+comment on column pipeline.settings.probe_every is 'How often a provider that refuses our key or settings is tried again.';
 insert into pipeline.settings default values;
 alter table pipeline.settings enable row level security;
 create policy worker_reads on pipeline.settings for select to pipeline_worker using (true);
@@ -137,22 +139,32 @@ create table pipeline.listeners (
   stopped_at     timestamptz,
   release        text not null,
   parser         text not null,
-  space          text not null
+  space          text not null,
+  parse_key      text,
+  embed_key      text
 );
 comment on table pipeline.listeners is 'The listeners that have been seen, so that an operator can tell "busy" from "nobody is there".';
+comment on column pipeline.listeners.parse_key is 'The fingerprint of the paid key that it cannot parse without; see provider_keys.';
+comment on column pipeline.listeners.embed_key is 'The same for the embedder.';
 alter table pipeline.listeners enable row level security;
 
-create function pipeline.listener_seen(id text, release text, parser text, space text, stopped boolean default false)
+create function pipeline.listener_seen(id text, release text, parser text, space text, stopped boolean default false,
+                                       parse_key text default null, embed_key text default null)
   returns void
-  language sql
+  language plpgsql
   security definer
   set search_path = ''
 as $$
-  insert into pipeline.listeners as l (id, started_at, seen_at, release, parser, space)
-  values ($1, pipeline.now(), pipeline.now(), $2, $3, $4)
-  on conflict (id) do update
+begin
+  insert into pipeline.listeners as l (id, started_at, seen_at, release, parser, space, parse_key, embed_key)
+  values ($1, pipeline.now(), pipeline.now(), $2, $3, $4, $6, $7)
+  on conflict on constraint listeners_pkey do update
      set seen_at = pipeline.now(), stopped_at = case when $5 then pipeline.now() end;
   delete from pipeline.listeners l where l.seen_at < pipeline.now() - interval '7 days';
+  if not stopped then
+    perform pipeline.watch_providers($1);
+  end if;
+end
 $$;
 comment on function pipeline.listener_seen is 'A listener says that it lives, every few seconds, and once when it stops.';
 revoke execute on function pipeline.listener_seen from public, anon, authenticated;

@@ -83,8 +83,8 @@ create table pipeline.jobs (
   lease_expires_at timestamptz,
   error            text,
   error_class      text constraint error_class_is_known
-                   check (error_class in ('transient', 'throttled', 'permanent', 'configuration', 'lease_expired',
-                                          'cancelled', 'superseded', 'deleted')),
+                   check (error_class in ('transient', 'throttled', 'permanent', 'configuration', 'budget',
+                                          'lease_expired', 'cancelled', 'superseded', 'deleted')),
   error_detail     text,
   created_at       timestamptz not null default pipeline.now(),
   started_at       timestamptz,

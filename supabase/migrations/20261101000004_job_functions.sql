@@ -292,7 +292,7 @@ declare
   costs constant integer := case when fail.error_class = 'transient' then 1 else 0 end;
   new_state text;
 begin
-  if fail.error_class not in ('transient', 'throttled', 'permanent', 'configuration') then
+  if fail.error_class not in ('transient', 'throttled', 'permanent', 'configuration', 'budget') then
     raise exception using errcode = 'invalid_parameter_value', message = format('%L is no class of failure.', fail.error_class);
   end if;
   update pipeline.jobs j
@@ -302,7 +302,8 @@ begin
          available_at = pipeline.now() + case fail.error_class
            when 'transient' then coalesce(fail.retry_after, pipeline.backoff(j.failures + 1))
            when 'throttled' then coalesce(fail.retry_after, interval '30 seconds') * (1 + 0.2 * pg_catalog.random())
-           else interval '60 seconds' end,
+           when 'budget' then coalesce(fail.retry_after, interval '1 hour') + interval '1 minute' * pg_catalog.random()
+           else coalesce(fail.retry_after, interval '60 seconds') end,
          finished_at = case when fail.error_class = 'permanent' or j.failures + costs >= s.max_failures and costs = 1
                             then pipeline.now() end,
          claimed_by = null, lease_expires_at = null,
@@ -315,7 +316,7 @@ end
 $$;
 comment on function pipeline.fail is
   'Ends an attempt without a result and returns the job''s new state, or null when the lease is lost. Classes: transient '
-  '(counts a failure), throttled and configuration (count none), permanent (dead at once).';
+  '(counts a failure), throttled, configuration and budget (count none), permanent (dead at once).';
 
 create function pipeline.release(job_ids bigint[], attempts integer[])
   returns setof bigint

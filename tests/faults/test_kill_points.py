@@ -11,7 +11,6 @@ import pytest_asyncio
 from pipeline import faults
 from pipeline.errors import SetupError
 from pipeline.settings import Settings
-from tests.fakes.fake_openai import rate_limited
 from tests.fakes.server import Fault
 from tests.faults.world import BATCH, World, cloned, document
 
@@ -24,6 +23,7 @@ ON_THE_WAY = [
     "fetch.block",
     "fetch.done",
     "parse.claimed",
+    "parse.reserved",
     "parse.uploaded",
     "parse.remembered",
     "parse.bought",
@@ -85,7 +85,7 @@ async def test_a_kill_on_the_way_loses_and_doubles_nothing(world, whole, point):
 
 @pytest.mark.parametrize("point", ["outcome.begun", "outcome.stored"])
 async def test_a_kill_while_a_failure_is_reported(world, whole, point):
-    world.embedder.script.add(Fault(status=429, body=rate_limited(), headers={"retry-after": "0.1"}))
+    world.embedder.script.add(Fault(status=500, headers={"retry-after": "0.1"}))
     await world.upload(await world.db.sign_up(), "plan.txt", DOCUMENT)
     listener = await world.start(faults=f"{point}:kill", ready=False)
     assert await listener.end() == -signal.SIGKILL

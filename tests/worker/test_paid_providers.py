@@ -76,6 +76,7 @@ async def make_due(watch, job_id: int) -> None:
     """The wait of a job is over."""
     await watch.connection.execute("update pipeline.jobs set available_at = now() where id = %s", (job_id,))
     await watch.connection.execute("update pipeline.wakeups set due_at = now()")
+    await watch.connection.execute("update pipeline.provider_keys set cooling_until = null")
 
 
 async def waiting(watch, user, name: str, error_class: str) -> dict[str, Any]:

@@ -1,0 +1,288 @@
+"""The limiter against a provider that is a token bucket, in a time that the test moves: minutes pass in seconds."""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+from tests.sql.conftest import Database
+
+CALL = 16_000
+LATENCY = 0.3
+
+
+@dataclass
+class Provider:
+    """Tokens a minute, refilled evenly up to a minute's worth; `told` puts the limits into the answers."""
+
+    per_minute: float = 1_000_000
+    told: bool = True
+    level: float = 1_000_000
+    at: float = 0
+    taken: float = 0
+    calls: int = 0
+    refused: int = 0
+
+    def ask(self, now: float, tokens: float) -> bool:
+        self.level = min(self.level + self.per_minute / 60 * (now - self.at), self.per_minute)
+        self.at = now
+        self.calls += 1
+        if self.level < tokens:
+            self.refused += 1
+            return False
+        self.level -= tokens
+        self.taken += tokens
+        return True
+
+
+class Clock:
+    """pipeline.now() as the test says, in seconds from its start."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    @classmethod
+    async def of(cls, db: Database) -> Clock:
+        await db.run("create table public.clock (now timestamptz not null)")
+        await db.run("alter table public.clock enable row level security")
+        await db.run("insert into public.clock values ('2026-11-02 12:00+00')")
+        await db.run(
+            "create or replace function pipeline.now() returns timestamptz language sql stable set search_path = '' "
+            "as $$ select now from public.clock $$"
+        )
+        return cls(db)
+
+    async def set(self, seconds: float) -> None:
+        await self._db.run(
+            "update public.clock set now = timestamptz '2026-11-02 12:00+00' + make_interval(secs => %s)", seconds
+        )
+
+
+async def a_job(db: Database) -> dict[str, Any]:
+    await db.upload(await db.sign_up(), "a.txt")
+    [job] = await db.claim(lease="100 days")
+    return job
+
+
+async def reserve(db: Database, job: dict[str, Any], key: str = "key", listener: str = "test", **more: Any) -> dict:
+    asked = {"pages": 0, "inputs": 1, "tokens": 0, "stage": "embed", "provider": "openai"} | more
+    return await db.one(
+        "select * from pipeline.reserve(%s, %s, %s, %s, %s, %s, 'text-embedding-3-small', %s, %s, %s)",
+        listener,
+        job["id"],
+        job["attempt"],
+        asked["provider"],
+        key,
+        asked["stage"],
+        asked["pages"],
+        asked["inputs"],
+        asked["tokens"],
+    )
+
+
+async def settle(db: Database, call_id: int, outcome: str, *, tokens: int | None = None, **more: Any) -> None:
+    told = {
+        "may_be_bought": False,
+        "pages": None,
+        "credits": None,
+        "limit": None,
+        "left": None,
+        "retry_after": None,
+        "reason": "because",
+    } | more
+    await db.run(
+        "select pipeline.settle(%s, %s, %s, %s, %s, %s, null, null, %s, %s, %s::interval, %s)",
+        call_id,
+        outcome,
+        told["may_be_bought"],
+        told["pages"],
+        told["credits"],
+        tokens,
+        told["limit"],
+        told["left"],
+        told["retry_after"],
+        told["reason"],
+    )
+
+
+async def drive(
+    db: Database, clock: Clock, job: dict[str, Any], provider: Provider, start: float, end: float, *, hands: int = 12
+) -> None:
+    """So many hands of any listeners ask, call and settle, from `start` to `end` in seconds."""
+    # (when, order, what, call)
+    agenda: list[tuple[float, int, str, int]] = [(start, number, "ask", 0) for number in range(hands)]
+    order = hands
+    while agenda and agenda[0][0] < end:
+        now, _, what, call = heapq.heappop(agenda)
+        order += 1
+        if what == "ask":
+            await clock.set(now)
+            answer = await reserve(db, job, tokens=CALL)
+            following = (
+                (answer["wait"], "send", answer["call_id"]) if answer["status"] == "go" else (answer["wait"], "ask", 0)
+            )
+        elif what == "send":
+            accepted = provider.ask(now, CALL)
+            following = (LATENCY, "bought" if accepted else "limited", call)
+        else:
+            await clock.set(now)
+            told = {"limit": provider.per_minute, "left": max(provider.level, 0)} if provider.told else {}
+            await settle(db, call, what, tokens=CALL if what == "bought" else None, **told)
+            following = (0.05, "ask", 0)
+        wait, what, call = following
+        heapq.heappush(agenda, (now + float(wait), order, what, call or 0))
+    await clock.set(end)
+    for _, _, what, call in agenda:
+        if what != "ask":
+            await settle(db, call, "declined")
+
+
+@contextlib.asynccontextmanager
+async def measured(provider: Provider) -> AsyncIterator[dict[str, float]]:
+    """The share of what was allowed, and of calls that were refused, within the block."""
+    taken, calls, refused, at = provider.taken, provider.calls, provider.refused, provider.at
+    figures: dict[str, float] = {}
+    yield figures
+    figures["share"] = (provider.taken - taken) / (provider.per_minute / 60 * (provider.at - at))
+    figures["refused"] = (provider.refused - refused) / (provider.calls - calls)
+
+
+async def test_a_limit_that_is_told_is_used_up_and_not_exceeded(db):
+    clock, job, provider = await Clock.of(db), await a_job(db), Provider()
+    await drive(db, clock, job, provider, 0, 60)
+    async with measured(provider) as figures:
+        await drive(db, clock, job, provider, 60, 360)
+    assert figures["share"] > 0.95
+    assert figures["refused"] < 0.01
+    assert provider.refused == 0
+
+
+async def test_a_limit_that_is_halved_in_silence_is_found_and_held(db):
+    clock, job, provider = await Clock.of(db), await a_job(db), Provider()
+    await drive(db, clock, job, provider, 0, 120)
+    provider.per_minute, provider.told = 500_000, False
+    provider.level = min(provider.level, 500_000)
+    await drive(db, clock, job, provider, 120, 240)
+    async with measured(provider) as figures:
+        await drive(db, clock, job, provider, 240, 540)
+    assert figures["share"] > 0.9, figures
+    assert figures["refused"] < 0.02, figures
+
+
+async def test_a_limit_that_is_never_told_is_found(db):
+    clock, job, provider = await Clock.of(db), await a_job(db), Provider(per_minute=200_000, level=200_000, told=False)
+    await drive(db, clock, job, provider, 0, 240)
+    async with measured(provider) as figures:
+        await drive(db, clock, job, provider, 240, 540)
+    assert figures["share"] > 0.9, figures
+    assert figures["refused"] < 0.05, figures  # of some sixty calls
+
+
+async def test_a_limit_that_is_raised_again_is_found(db):
+    clock, job, provider = await Clock.of(db), await a_job(db), Provider(per_minute=300_000, level=0, told=False)
+    await drive(db, clock, job, provider, 0, 240)
+    provider.per_minute = 450_000
+    await drive(db, clock, job, provider, 240, 1440)
+    async with measured(provider) as figures:
+        await drive(db, clock, job, provider, 1440, 1740)
+    assert figures["share"] > 0.8, figures
+
+
+# the circuit
+
+
+async def a_listener(db: Database, name: str, key: str) -> None:
+    await db.run("select pipeline.listener_seen(%s, '1', 'local', 'space', false, null, %s)", name, key)
+
+
+async def shut(db: Database, listener: str) -> list[str]:
+    return (await db.one("select pipeline.shut_stages(%s) as stages", listener))["stages"]
+
+
+async def test_a_refused_key_is_shut_for_that_key_alone_and_probed_by_one_listener(db):
+    clock, job = await Clock.of(db), await a_job(db)
+    for name, key in (("one", "wrong"), ("two", "wrong"), ("three", "right")):
+        await a_listener(db, name, key)
+    first = await reserve(db, job, "wrong")
+    await settle(db, first["call_id"], "refused", reason="openai answered 401")
+    assert [await shut(db, name) for name in ("one", "two", "three")] == [["embed"], ["embed"], []]
+    assert (await reserve(db, job, "wrong"))["status"] == "refused"
+    assert (await reserve(db, job, "right"))["status"] == "go"
+    health = await db.one("select * from pipeline.provider_health where state <> 'ready'")
+    assert (health["fingerprint"], health["state"], health["reason"]) == ("wrong", "refused", "openai answered 401")
+    assert health["listeners"] == 2
+
+    await clock.set(61)
+    await a_listener(db, "one", "wrong")
+    await a_listener(db, "two", "wrong")
+    assert [await shut(db, name) for name in ("one", "two")] == [[], ["embed"]]
+    assert (await reserve(db, job, "wrong", "two"))["status"] == "refused"
+    probe = await reserve(db, job, "wrong", "one")
+    assert probe["status"] == "go"
+    assert (await reserve(db, job, "wrong", "one"))["status"] == "later"
+    await settle(db, probe["call_id"], "refused", reason="openai answered 401")
+    assert await shut(db, "one") == ["embed"]
+    since = await db.one(
+        "select extract(epoch from pipeline.now() - since)::int as s from pipeline.provider_health "
+        "where fingerprint = 'wrong'"
+    )
+    assert since["s"] == 61
+
+    await clock.set(122)
+    await a_listener(db, "two", "wrong")
+    probe = await reserve(db, job, "wrong", "two")
+    await settle(db, probe["call_id"], "bought", tokens=1)
+    assert await shut(db, "one") == []
+    assert (await reserve(db, job, "wrong", "one"))["status"] == "go"
+
+
+async def test_an_outage_opens_the_circuit_after_a_few_calls_and_heals(db):
+    clock, job = await Clock.of(db), await a_job(db)
+    await a_listener(db, "one", "key")
+    for _ in range(3):
+        assert await shut(db, "one") == []
+        await settle(db, (await reserve(db, job))["call_id"], "down", reason="openai answered 503")
+    assert await shut(db, "one") == ["embed"]
+    assert (await reserve(db, job))["status"] == "down"
+    await clock.set(10)
+    await a_listener(db, "one", "key")
+    probe = await reserve(db, job, listener="one")
+    await settle(db, probe["call_id"], "bought")
+    assert await shut(db, "one") == []
+
+
+async def test_a_cooldown_holds_for_all_listeners(db):
+    clock, job = await Clock.of(db), await a_job(db)
+    for name in ("one", "two"):
+        await a_listener(db, name, "key")
+    await settle(db, (await reserve(db, job))["call_id"], "limited", retry_after="30 seconds")
+    assert [await shut(db, name) for name in ("one", "two")] == [["embed"], ["embed"]]
+    answer = await reserve(db, job, listener="two")
+    assert (answer["status"], round(answer["wait"])) == ("cooling", 30)
+    await clock.set(31)
+    assert await shut(db, "two") == []
+    assert (await reserve(db, job, listener="two"))["status"] == "go"
+
+
+async def test_calls_at_once_are_as_many_as_allowed_and_a_dead_listener_frees_its_own(db):
+    clock = await Clock.of(db)
+    await db.upload(await db.sign_up(), "a.txt")
+    await db.upload(await db.sign_up(), "b.txt")
+    one, two = [(await db.claim(lease=lease))[0] for lease in ("10 seconds", "100 seconds")]
+    await reserve(db, one)
+    await db.run("update pipeline.provider_keys set max_in_flight = 1")
+    assert (await reserve(db, two))["status"] == "later"
+    await clock.set(11)
+    assert (await reserve(db, two))["status"] == "go"
+    await a_listener(db, "two", "key")
+    states = await db.all("select state from pipeline.ledger order by id")
+    assert [row["state"] for row in states] == ["unconfirmed", "reserved"]
+
+
+async def test_what_is_no_lease_buys_nothing(db):
+    job = await a_job(db)
+    assert (await reserve(db, job | {"attempt": 9}))["status"] == "lost"
+    assert await db.all("select * from pipeline.ledger") == []
