@@ -226,6 +226,7 @@ async def run_listener(settings: Settings, *, stop: asyncio.Event, ready: Callab
             parse_account,
             embed_account,
             fallback,
+            max_passages=settings.max_passages,
         )
         worker = Worker(
             queries,

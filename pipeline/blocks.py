@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 
+from pipeline.errors import Permanent
 from pipeline.job import Page
 
 
@@ -57,7 +58,7 @@ class Section:
     level: int = 0
 
 
-_HEADING = re.compile(r" {0,3}(#{1,6})(?:[ \t]+(.*?))?[ \t]*#*[ \t]*$")
+_HEADING = re.compile(r" {0,3}(#{1,6})(?=[ \t]|$)")
 _UNDERLINE = re.compile(r" {0,3}(=+|-{2,})[ \t]*$")
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
 _ITEM = re.compile(r"[ \t]*(?:[-*+•]|\d{1,9}[.)])[ \t]+\S")
@@ -79,6 +80,9 @@ _ESCAPE = re.compile(r"\\([!-/:-@\[-`{-~])")
 
 # Characters; a Chinese or Japanese one counts as four. More is a paragraph in large type, too long for a path.
 _LONGEST_HEADING = 200
+_LONGEST_MARKUP = 2000
+_MOST_UNITS = 1_000_000
+_TOO_MANY = "The file has more than a million lines or sentences. Upload it in parts."
 
 
 @dataclass(slots=True)
@@ -90,12 +94,21 @@ class _Block:
 
 
 def sections(pages: Sequence[Page]) -> list[Section]:
-    """The document as sections in reading order; those without any text are left out, except a heading that ends."""
+    """The document as sections in reading order; those without any text are left out, except a heading that ends.
+
+    Raises Permanent for more lines or sentences than a million, which would fill the memory.
+    """
+    if sum(page.markdown.count("\n") for page in pages) > _MOST_UNITS:
+        raise Permanent(_TOO_MANY)
     paged = any(page.number is not None for page in pages)
     found = [Section(())]
+    units = 0
     stack: list[tuple[int, str]] = []
     previous = ""
     for block in _joined(pages) if paged else _all_blocks(pages):
+        # Looked for in what is not longer than a heading can be: on a hostile one the patterns take for ever.
+        if block.kind == "heading" and len(block.lines[0]) > _LONGEST_MARKUP:
+            block.kind = "text"
         title = plain(block.lines[0]) if block.kind == "heading" else ""
         if len(title) + 3 * len(_CJK.findall(title)) > _LONGEST_HEADING:
             block.kind = "text"
@@ -107,8 +120,12 @@ def sections(pages: Sequence[Page]) -> list[Section]:
             found.append(Section(tuple(t for _, t in stack), page=block.page, level=block.level))
             previous = ""
             continue
+        before = len(found[-1].units)
         found[-1].units.extend(_units(block, previous, paged))
         previous = block.kind
+        units += len(found[-1].units) - before
+        if units > _MOST_UNITS:
+            raise Permanent(_TOO_MANY)
     return _with_lonely_headings(found)
 
 
@@ -191,7 +208,10 @@ def _blocks(page: Page) -> Iterator[_Block]:
             case "heading":
                 found = _HEADING.match(line)
                 assert found is not None
-                yield _Block("heading", [found[2] or ""], page.number, len(found[1]))
+                title = line[found.end() :].strip()
+                bare = title.rstrip("#")  # a closing mark stands alone: C# is a title
+                title = bare.rstrip() if not bare or bare[-1] in " \t" else title
+                yield _Block("heading", [title], page.number, len(found[1]))
             case "code":
                 mark = _FENCE.match(line)
                 assert mark is not None
@@ -269,4 +289,7 @@ def _rows(block: _Block, previous: str) -> Iterator[Unit]:
 
 def split_sentences(text: str) -> list[str]:
     """The sentences of a paragraph, in any script; wrong guesses cost nothing but a less beautiful cut."""
-    return [part for raw in _SENTENCE.split(text) if (part := raw.strip())]
+    parts = _SENTENCE.split(text, _MOST_UNITS)
+    if len(parts) > _MOST_UNITS:
+        raise Permanent(_TOO_MANY)
+    return [part for raw in parts if (part := raw.strip())]

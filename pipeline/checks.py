@@ -10,7 +10,7 @@ import psycopg
 
 from pipeline import app, migrate
 from pipeline.errors import SetupError
-from pipeline.parsing.local import network_isolation
+from pipeline.parsing.local import fences
 from pipeline.queries import SCHEMA_VERSION
 from pipeline.settings import Settings
 from pipeline.storage import key_headers
@@ -63,14 +63,24 @@ def _from(error: SetupError, name: str) -> Finding:
 
 
 def _isolation() -> Finding:
-    if network_isolation():
-        return Finding("parser isolation", True, "files are parsed without a network")
+    found = fences()
+    missing = [what for fence, (what, _) in _FENCES.items() if not found[fence]]
+    if not missing:
+        return Finding("parser isolation", True, "files are parsed without a network, files of others or new programs")
     return Finding(
         "parser isolation",
         None,
-        "this kernel gives the parser's process no network namespace of its own",
-        "Allow user namespaces, or keep the listener's machine from reaching what it should not.",
+        f"this kernel cannot keep the parser's process from {' and '.join(missing)}",
+        "; ".join(remedy for fence, (_, remedy) in _FENCES.items() if not found[fence])
+        + ", or keep the listener's machine from reaching what it should not.",
     )
+
+
+_FENCES = {
+    "network": ("the network", "Allow seccomp or user namespaces"),
+    "files": ("reading what its user may read", "Use Linux 5.13 or newer with Landlock"),
+    "calls": ("starting programs", "Allow seccomp"),
+}
 
 
 async def _connect(url: str) -> psycopg.AsyncConnection:

@@ -18,6 +18,7 @@ from itertools import accumulate, pairwise
 from semantic_text_splitter import TextSplitter
 
 from pipeline.blocks import Break, Section, Table, Unit, sections
+from pipeline.errors import Permanent
 from pipeline.job import Chunk, Parsed
 
 Count = Callable[[str], int]
@@ -27,21 +28,42 @@ CHARACTERS_PER_TOKEN = 10
 """At most. Some tokenizers take a run of any length for one unknown token, and a passage must not grow without end."""
 
 
-def chunk(parsed: Parsed, *, count_tokens: Count, max_tokens: int, overlap: float, input_limit: int) -> list[Chunk]:
+def chunk(
+    parsed: Parsed,
+    *,
+    count_tokens: Count,
+    max_tokens: int,
+    overlap: float,
+    input_limit: int,
+    max_passages: int = 100_000,
+) -> list[Chunk]:
     """The passages of `parsed`, in reading order.
 
     No content is empty or longer than `max_tokens` by `count_tokens`; with its heading path before it none is longer
     than `input_limit`. About `overlap` (a fraction of `max_tokens`) of a passage repeats the end of the one before it
     in the same section. Rows of a table that is cut stand below the table's header again.
+
+    Raises Permanent for more than `max_passages`: each is paid for.
     """
     cutter = _Cutter(count_tokens, max_tokens, overlap, input_limit)
-    passages = [passage for section in sections(parsed.pages) for passage in cutter.section(section)]
+    passages: list[Passage] = []
+    for section in sections(parsed.pages):
+        for passage in cutter.section(section):
+            if len(passages) == max_passages:
+                raise Permanent(f"The file falls into more than {max_passages:,} passages. Upload it in parts.")
+            passages.append(passage)
     return [Chunk(ordinal, page, heading, content) for ordinal, (page, heading, content) in enumerate(passages)]
 
 
 Passage = tuple[int | None, str | None, str]
 _PARTS = TextSplitter(LONGEST_WORD)
 _SLICE = 1024
+_LONG = 100_000
+"""Characters that are too long for any passage; a tokenizer would take a hundred times as many bytes to say so."""
+_KNOWN = 50_000
+"""Words whose length is remembered."""
+_BATCH = 20_000
+"""Units that are held at once, or a bit more: a paragraph without an end has millions of words."""
 
 
 class _Cutter:
@@ -54,13 +76,17 @@ class _Cutter:
 
     def length(self, text: str) -> int:
         """Tokens of a part, without what is added to every text."""
+        if len(text) > _LONG:
+            return len(text) // CHARACTERS_PER_TOKEN
         if len(text) > 40:
             return max(1, self.count_tokens(text) - self.extra, len(text) // CHARACTERS_PER_TOKEN)
         if (tokens := self.known.get(text)) is None:
+            if len(self.known) > _KNOWN:
+                self.known.clear()
             tokens = self.known[text] = max(1, self.count_tokens(text) - self.extra)
         return tokens
 
-    def section(self, section: Section) -> list[Passage]:
+    def section(self, section: Section) -> Iterator[Passage]:
         heading = self.heading(section.path)
         room = self.max_tokens - self.extra
         if heading:
@@ -69,12 +95,10 @@ class _Cutter:
             room = min(room, self.input_limit - self.extra)
         room = max(1, room)
         repeat = int(room * self.overlap)
-        units, lengths = self.measured(section.units, max(1, room - repeat))
-        passages: list[Passage] = []
-        for start, end in cuts(units, lengths, room - repeat if sum(lengths) > room else room):
-            first = self.tail(units, lengths, start, repeat)
-            passages.extend(self.fitting(units, first, start, end, heading))
-        return passages
+        for units, lengths in _batches(self.measured(section.units, max(1, room - repeat))):
+            for start, end in cuts(units, lengths, room - repeat if sum(lengths) > room else room):
+                first = self.tail(units, lengths, start, repeat)
+                yield from self.fitting(units, first, start, end, heading)
 
     def heading(self, path: tuple[str, ...]) -> str | None:
         """The path in at most a quarter of the input; the outermost headings are dropped first."""
@@ -85,10 +109,8 @@ class _Cutter:
             return self.pieces(path[0], limit)[0]
         return " > ".join(path) or None
 
-    def measured(self, units: Sequence[Unit], room: int) -> tuple[list[Unit], list[int]]:
+    def measured(self, units: Sequence[Unit], room: int) -> Iterator[tuple[Unit, int]]:
         """The units with their lengths; one that is longer than `room` becomes words, and a word pieces."""
-        found: list[Unit] = []
-        lengths: list[int] = []
         headers: dict[int, int] = {}
         for unit in units:
             if unit.table is not None and id(unit.table) not in headers:
@@ -98,14 +120,11 @@ class _Cutter:
             tokens = self.length(unit.text) + ("\n" in unit.joint)
             header = headers[id(unit.table)] if unit.table is not None and unit.table.header else 0
             if tokens + header <= room:
-                found.append(unit)
                 # Rows share a passage with their header; counting each one longer leaves the room for it.
-                lengths.append(tokens if not header else math.ceil(tokens * room / (room - header)))
+                yield unit, tokens if not header else math.ceil(tokens * room / (room - header))
                 continue
             for piece in self.words(unit, room - header):
-                found.append(piece)
-                lengths.append(self.length(piece.text))
-        return found, lengths
+                yield piece, self.length(piece.text)
 
     def words(self, unit: Unit, room: int) -> Iterator[Unit]:
         joint, cut, table = unit.joint, unit.cut, unit.table
@@ -175,6 +194,19 @@ class _Cutter:
         return self.count_tokens(f"{heading}\n\n{content}") <= self.input_limit
 
 
+def _batches(measured: Iterator[tuple[Unit, int]]) -> Iterator[tuple[list[Unit], list[int]]]:
+    """All units of a section, or where these are many as many as may be held, parted where the text itself says."""
+    units: list[Unit] = []
+    lengths: list[int] = []
+    for unit, length in measured:
+        units.append(unit)
+        lengths.append(length)
+        if len(units) >= _BATCH and (not _hash(unit.text) % 512 or len(units) >= 2 * _BATCH):
+            yield units, lengths
+            units, lengths = [], []
+    yield units, lengths
+
+
 def render(units: Sequence[Unit]) -> str:
     """The text of neighbouring units; rows of a table below its header."""
     parts: list[str] = []
@@ -207,7 +239,11 @@ def cuts(units: Sequence[Unit], lengths: Sequence[int], room: int) -> list[tuple
 def _rank(units: Sequence[Unit], index: int) -> tuple[int, int]:
     """How good it is to cut before a unit: by kind, then by a hash that depends only on the text on both sides."""
     around = units[index - 1].text[-48:] + "\n" + units[index].text[:48] if index else ""
-    return units[index].cut, int.from_bytes(blake2b(around.encode(), digest_size=8).digest(), "big")
+    return units[index].cut, _hash(around)
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big")
 
 
 def _anchors(ranks: list[tuple[int, int]], starts: list[int], reach: int) -> list[int]:

@@ -31,8 +31,13 @@ class JobError(PipelineError):
 
     def __init__(self, message: str, *, detail: str = "") -> None:
         super().__init__(message)
-        self.message = message
-        self.detail = detail
+        self.message = _storable(message)
+        self.detail = _storable(detail)
+
+
+def _storable(text: str) -> str:
+    """A reason that quotes a file may hold what Postgres refuses; and a reason is no place for a long text."""
+    return text[:2000].replace("\0", "").encode(errors="replace").decode()
 
 
 class Transient(JobError):

@@ -62,6 +62,7 @@ class Processor:
     """What parser and embedder are paid with; None for what costs nothing."""
     fallback: Parser | None = None
     """Reads the files while the parser's provider is down or refuses us."""
+    max_passages: int = 100_000
 
     async def run(self, job: Job) -> int:
         """Take the job from its bytes to its published chunks; returns their number.
@@ -149,6 +150,7 @@ class Processor:
             max_tokens=min(self.chunk_tokens, limit),
             overlap=self.chunk_overlap,
             input_limit=limit,
+            max_passages=self.max_passages,
         )
         if not chunks:
             raise Permanent("No text was found in this file.")

@@ -72,6 +72,7 @@ class Settings(BaseSettings):
     parse_timeout_seconds: float = Field(120, gt=0, description="wall time of the local parser's child process")
     parse_memory_bytes: int = Field(2_000_000_000, gt=0, description="memory of the local parser's child process")
     max_pages: int = Field(5000, gt=0, description="a longer document is refused")
+    max_passages: int = Field(100_000, gt=0, description="passages that one file may fall into: each is paid for")
     max_text_bytes: int = Field(50_000_000, gt=0, description="text that one file may turn into")
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="the least that is logged")

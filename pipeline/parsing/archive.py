@@ -29,6 +29,11 @@ def check_archive(data: bytes, *, max_bytes: int) -> None:
         raise _too_much(f"{len(entries)} entries")
     if any(entry.flag_bits & 1 for entry in entries):
         raise Permanent("The file is protected by a password. Upload a copy without one.")
+    if odd := {entry.compress_type for entry in entries} - {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
+        raise Permanent(
+            "The file is packed in a way that documents are not, and was not opened. Save it anew and upload it again.",
+            detail=f"compression methods {sorted(odd)}",
+        )
     if (claimed := sum(entry.file_size for entry in entries)) > max_bytes:
         raise _too_much(f"{claimed} bytes claimed")
     left = max_bytes
@@ -49,7 +54,7 @@ def _inflated_size(data: bytes, entry: zipfile.ZipInfo, limit: int) -> int:
     )
     start += 30 + name + extra
     if entry.compress_type != zipfile.ZIP_DEFLATED:
-        return entry.file_size
+        return max(entry.file_size, entry.compress_size)
     inflater = zlib.decompressobj(-15)
     size, view = 0, memoryview(data)[start:]
     try:

@@ -22,7 +22,7 @@ import sys
 from typing import Any, NoReturn
 
 from pipeline.errors import Permanent
-from pipeline.parsing import sandbox, wire
+from pipeline.parsing import calls, sandbox, wire
 from pipeline.parsing.formats import Options, read
 
 _MESSAGE_LIMIT = 65_536
@@ -62,6 +62,7 @@ def _run_child(file: int, output: int, request: dict[str, Any], fence: int | Non
         os.dup2(output, _OUTPUT, inheritable=False)
         os.closerange(_OUTPUT + 1, os.sysconf("SC_OPEN_MAX"))  # the sockets of other files among them
         sandbox.limit_self(sandbox.Limits(**request["limits"]))
+        calls.refuse_calls()
         with socket.socket(fileno=_OUTPUT) as sock:
             wire.send(sock, wire.STARTED, os.getpid())
             try:
@@ -160,9 +161,9 @@ class _Server:
 
 
 def main() -> None:
-    """Run the fork server on standard input; `--probe` only tells whether the network can be taken away."""
+    """Run the fork server on standard input; `--probe` only tells what can be taken away here."""
     if "--probe" in sys.argv:
-        sys.stdout.write("isolated" if sandbox.isolate_network() else "open")
+        sys.stdout.write(json.dumps(sandbox.fences()))
         return
     sandbox.die_with_parent()
     for number in (signal.SIGINT, signal.SIGTERM):  # the listener's own drain decides when this ends
@@ -172,14 +173,14 @@ def main() -> None:
     null = os.open("/dev/null", os.O_RDWR)
     os.dup2(null, 0)
     os.dup2(null, 1)
-    network = sandbox.isolate_network()
+    sandbox.isolate_network()
     sandbox.forbid_new_rights()
     fence = sandbox.prepare_file_fence(extra)
     import charset_normalizer  # noqa: F401  # loaded here once, not in each child
 
     gc.collect()
     gc.freeze()  # keeps the pages of loaded modules shared with the children
-    control.sendall(json.dumps({"network_isolated": network, "file_fence": fence is not None}).encode())
+    control.sendall(b"ready")
     _Server(control, fence).serve()
 
 

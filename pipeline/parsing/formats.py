@@ -19,6 +19,7 @@ from pipeline.parsing.text import clean, decode, has_words
 
 PDF_BATCH = 50  # pages held at once; progress is told after each batch
 _MAX_SLIDES = 500
+_MAX_COPIED = 1_000_000_000  # bytes of what all slides share, over all slides
 _UNPACKED_PER_TEXT = 8  # XML around a text is several times as long as the text
 
 DAMAGED = "The file is damaged or incomplete and cannot be read. Save it anew and upload it again."
@@ -173,8 +174,7 @@ def _slides(data: bytes, options: Options, text: _Text) -> None:
     """
     check_archive(data, max_bytes=options.max_text_bytes * _UNPACKED_PER_TEXT)
     try:
-        decks = list(_single_slides(data, options.max_pages))
-        pages = [anydoc.to_markdown_bytes(deck, "pptx") for deck in decks]
+        pages = [anydoc.to_markdown_bytes(deck, "pptx") for deck in _single_slides(data, options.max_pages)]
     except Permanent:
         raise
     except Exception:  # an unusual deck is read as a whole, without slide numbers
@@ -197,12 +197,14 @@ def _single_slides(data: bytes, max_pages: int) -> Iterator[bytes]:
     if not slides or len(slides) > _MAX_SLIDES:
         raise ValueError
     targets = dict(_relations(parts["ppt/_rels/presentation.xml.rels"]))
-    own = [n for n in parts if n.startswith(("ppt/slides/", "ppt/notesSlides/", "ppt/comments/", "ppt/charts/"))]
-    shared = {n: body for n, body in parts.items() if n not in set(own)}
+    own = {n for n in parts if n.startswith(("ppt/slides/", "ppt/notesSlides/", "ppt/comments/", "ppt/charts/"))}
+    shared = {n: body for n, body in parts.items() if n not in own}
+    if sum(map(len, shared.values())) * len(slides) > _MAX_COPIED:
+        raise ValueError
     for slide in slides:
         found = re.search(rb"r:id=\"([^\"]+)\"", slide)
         name = targets[found[1].decode()].removeprefix("/ppt/") if found else ""
-        needed = _reachable(f"ppt/{name}", parts, set(own))
+        needed = _reachable(f"ppt/{name}", parts, own)
         only = re.sub(
             rb"<p:sldIdLst>.*</p:sldIdLst>",
             lambda _, s=slide: b"<p:sldIdLst>" + s + b"</p:sldIdLst>",

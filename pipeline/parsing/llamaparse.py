@@ -27,6 +27,7 @@ from llama_cloud.types import ParsingGetResponse
 from pipeline.errors import JobError, Permanent, SetupError, Throttled, Transient
 from pipeline.job import FetchedFile, Page, Parsed
 from pipeline.parsing import Progress, Remember
+from pipeline.parsing.text import clean
 from pipeline.providers import Refused, job_error, malformed, outage, settings_refused
 from pipeline.settings import Settings
 
@@ -255,7 +256,7 @@ def _pages(answer: ParsingGetResponse, kind: str) -> Parsed:
         if getattr(entry, "success", True) is False:
             failed[number] = "The parsing service could not read this page."
         elif isinstance(text, str):
-            pages[number] = Page(number, text)
+            pages[number] = Page(number, clean(text))
         else:
             raise malformed("llamaparse", "a page without text")
     if failed and not pages:

@@ -24,7 +24,7 @@ from pipeline.settings import Settings
 log = logging.getLogger(__name__)
 
 _LIBRARIES = ("liteparse", "firecrawl-anydoc", "html-to-markdown", "charset-normalizer")
-_OWN_VERSION = 1  # of how the libraries are used and their text is cleaned
+_OWN_VERSION = 2  # of how the libraries are used and their text is cleaned
 _ROOT = str(Path(__file__).resolve().parents[2])
 _START_SECONDS = 30.0
 _FRAME_SLACK = 65_536
@@ -96,32 +96,32 @@ class LocalParser:
             return await self._collect(reader, progress)
 
     async def _collect(self, reader: asyncio.StreamReader, progress: Progress) -> Parsed:
+        """The pages as they come. A child that a file has taken over may send anything: nothing of it is trusted."""
         pages: list[Page] = []
         failed: dict[int, str] = {}
         left = self._settings.max_text_bytes
-        while True:
-            kind, value = await self._receive(reader)
-            match kind:
-                case wire.PROGRESS:
-                    await progress(min(1.0, max(0.0, float(value))))
-                case wire.PAGE:
-                    number, markdown = value
+        while len(pages) + len(failed) <= self._settings.max_pages:
+            match await self._receive(reader):
+                case wire.PROGRESS, int() | float() as fraction:
+                    await progress(min(1.0, max(0.0, fraction)))
+                case wire.PAGE, [int() | None as number, str() as markdown]:
                     left -= len(markdown.encode())
                     if left < 0:
                         raise Permanent(TOO_MUCH_TEXT)
                     pages.append(Page(number, markdown))
-                case wire.FAILED_PAGE:
-                    number, reason = value
-                    failed[int(number)] = str(reason)
-                case wire.ERROR:
-                    message, detail = value
+                case wire.FAILED_PAGE, [int() as number, str() as reason]:
+                    failed[number] = reason
+                case wire.ERROR, [str() as message, str() as detail]:
                     raise Permanent(message, detail=detail)
-                case wire.DONE:
+                case wire.DONE, _:
                     if not pages:
                         raise Transient(STOPPED, detail="the child sent no page")
                     return Parsed(pages, failed)
+                case wire.EXIT, code:
+                    raise Transient(STOPPED, detail=_how_it_ended(code))
                 case _:
-                    raise Transient(STOPPED, detail=_how_it_ended(value))
+                    break
+        raise Transient(STOPPED, detail="the child sent what no parser sends")
 
     async def _receive(self, reader: asyncio.StreamReader) -> tuple[bytes, Any]:
         # JSON may write one byte of text as six.
@@ -130,7 +130,7 @@ class LocalParser:
             return await wire.receive(reader, limit=limit)
         except wire.FrameTooLarge:
             raise Permanent(TOO_MUCH_TEXT) from None
-        except (asyncio.IncompleteReadError, ConnectionError, ValueError) as error:
+        except (asyncio.IncompleteReadError, ConnectionError, ValueError, RecursionError) as error:
             raise Transient(STOPPED, detail=f"the child's answer broke off: {type(error).__name__}") from None
 
     def _request(self, file: FetchedFile) -> bytes:
@@ -166,7 +166,6 @@ class _ForkServer:
     def __init__(self, process: subprocess.Popen[bytes], control: socket.socket) -> None:
         self.process, self.control = process, control
         self.pid = process.pid
-        self.fences: dict[str, bool] = {}
 
     @classmethod
     async def start(cls, readable: list[str]) -> _ForkServer:
@@ -190,9 +189,9 @@ class _ForkServer:
         ours.setblocking(False)
         try:
             async with asyncio.timeout(_START_SECONDS):
-                hello = await asyncio.get_running_loop().sock_recv(ours, 4096)
-            server.fences = json.loads(hello)
-        except (TimeoutError, OSError, ValueError):
+                if not await asyncio.get_running_loop().sock_recv(ours, 64):
+                    raise ConnectionResetError
+        except (TimeoutError, OSError):
             process.kill()
             _, last_words = await asyncio.to_thread(process.communicate)
             await server.close()
@@ -256,12 +255,13 @@ def _packaged_tessdata() -> list[Path]:
     return []
 
 
-def network_isolation() -> bool:
-    """Whether parsing children run without any network here; for `pipeline check`. Takes a fifth of a second."""
+def fences() -> dict[str, bool]:
+    """What parsing children are kept from here, as `sandbox.fences` names it; for `pipeline check`. Takes a fifth of a
+    second."""
     probe = subprocess.run(  # noqa: S603
         _command("--probe"), env=_bare_environment(), cwd="/", stdin=subprocess.DEVNULL, capture_output=True, timeout=30
     )
-    return probe.stdout.strip() == b"isolated"
+    return json.loads(probe.stdout)
 
 
 def _command(*arguments: str) -> list[str]:

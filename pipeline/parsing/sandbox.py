@@ -1,7 +1,8 @@
 """What a parsing child may not do. Each fence is best effort where the kernel lacks it; the limits of `Limits` are not.
 
 memory, processor time, file size, core dumps, open files     setrlimit, every Unix
-network                                                       a network namespace of its own, Linux
+network                                                       a namespace of its own and seccomp, Linux
+new processes and programs, signals to others                 seccomp, Linux (`calls`)
 the file system, other processes' memory                      Landlock, Linux 5.13 and later
 a life beyond its parent's                                    PDEATHSIG, Linux
 more rights than now                                          no_new_privs, Linux
@@ -19,6 +20,8 @@ import sys
 import sysconfig
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from pipeline.parsing import calls
 
 LINUX = sys.platform == "linux"
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -77,6 +80,15 @@ def isolate_network() -> bool:
     if _libc.unshare(_CLONE_NEWNET) == 0:
         return True
     return _libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET) == 0
+
+
+def fences() -> dict[str, bool]:
+    """Put this process behind all fences: `network`, `files` and `calls`, each with whether the kernel has it."""
+    own_network = isolate_network()
+    forbid_new_rights()
+    files = raise_file_fence(prepare_file_fence())
+    refused = calls.refuse_calls()
+    return {"network": own_network or refused, "files": files, "calls": refused}
 
 
 def prepare_file_fence(extra: Sequence[str] = ()) -> int | None:

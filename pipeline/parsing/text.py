@@ -16,14 +16,17 @@ BYTE_ORDER_MARKS = (  # UTF-32 before UTF-16, whose mark is the beginning of UTF
 _META_CHARSET = re.compile(rb"""<meta[^>]{0,200}charset\s*=\s*["']?([A-Za-z0-9_:.-]{2,40})""", re.IGNORECASE)
 _SAMPLE = 65_536
 
+_EMPTY_LINES = re.compile(r"^(?:[ \t]*+\n){3,}", re.MULTILINE)
 _NEWLINES = re.compile("\r\n?|[\x0b\x0c\x85\u2028\u2029]")
 _HIDDEN = re.compile(
     "["
     "\x00-\x08\x0e-\x1f\x7f-\x9f"  # controls
-    "\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f"  # soft hyphen, joiners and fillers that show nothing
-    "\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"  # zero width, direction marks and overrides
-    "\U000e0000-\U000e007f"  # tags: a whole invisible alphabet
+    # what Unicode calls ignorable: soft hyphen, joiners and fillers, zero width, direction marks and overrides,
+    # variation selectors, and the tags, a whole invisible alphabet
+    "\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\u3164"
+    "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
     "\ud800-\udfff"  # halves of pairs, which are no text
+    "\ufdd0-\ufdef\ufffe\uffff"  # nor are these
     "]+"
 )
 # The two joiners are spelling in Persian and the scripts of India; elsewhere they only hide the parts of a word.
@@ -31,12 +34,14 @@ _JOINERS = re.compile("(?<![\u0600-\u0dff\u1000-\u109f\u1780-\u17ff])[\u200c\u20
 
 
 def clean(text: str) -> str:
-    """`text` composed (NFC), with `\\n` for newlines and without control, bidirectional and zero-width characters.
+    """`text` composed (NFC), with `\\n` for newlines, no more than two empty lines, and no control, bidirectional
+    or zero-width characters.
 
     What a reader cannot see must not reach the search: it hides words from it, or instructions from the reader.
     """
     text = _NEWLINES.sub("\n", text)
     text = _JOINERS.sub("", _HIDDEN.sub("", text))
+    text = _EMPTY_LINES.sub("\n\n", text)
     return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 

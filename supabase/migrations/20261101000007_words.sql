@@ -26,12 +26,18 @@ declare
   spaceless constant text := '\u0E00-\u0EFF\u1000-\u109F\u1100-\u11FF\u1780-\u17FF\u2E80-\u2FDF\u3005-\u3007\u3041-\u309F'
                              '\u30A1-\u30FF\u3130-\u318F\u31F0-\u31FF\u3400-\u4DBF\u4E00-\u9FFF\uAC00-\uD7A3\uF900-\uFAFF'
                              '\U00020000-\U0003FFFF';
+  hidden constant text := '\u00AD\u034F\u061C\u180B-\u180F\u200B\u200E\u200F\u202A-\u202E\u2060-\u206F\uFE00-\uFE0F\uFEFF'
+                          '\U000E0000-\U000E0FFF';
   cleaned text := input;
   part record;
   start integer := 0;
 begin
   if cleaned ~ '[^\x01-\x7F]' then
     cleaned := normalize(cleaned, nfkc);
+    if is_question then
+      -- What a reader cannot see is no part of a word. Stored text has been through pipeline/parsing/text.py.
+      cleaned := pg_catalog.regexp_replace(cleaned, '[' || hidden || ']', '', 'g');
+    end if;
   end if;
   -- The parser takes a/b for a path, <b> for a tag and the 7 of INC-7 for a negative number.
   cleaned := pg_catalog.regexp_replace(pg_catalog.translate(cleaned, '/\<>&', '     '), '-(?=\d)', ' ', 'g');

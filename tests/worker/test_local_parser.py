@@ -19,7 +19,7 @@ import pytest_asyncio
 from pipeline.errors import LeaseLost, Permanent, SetupError, Transient
 from pipeline.job import FetchedFile, Parsed
 from pipeline.parsing import local
-from pipeline.parsing.local import LocalParser, network_isolation
+from pipeline.parsing.local import LocalParser
 from pipeline.parsing.sniff import sniff
 from pipeline.settings import Settings
 from tests import documents
@@ -288,8 +288,8 @@ async def test_the_child_has_no_secrets_sockets_or_rights(reader: Reader, monkey
     for child in children:
         assert child.rlimit(psutil.RLIMIT_CORE) == child.rlimit(psutil.RLIMIT_FSIZE) == (0, 0)
         assert "NoNewPrivs:\t1" in Path(f"/proc/{child.pid}/status").read_text()
-        if network_isolation():
-            assert os.readlink(f"/proc/{child.pid}/ns/net") != os.readlink("/proc/self/ns/net")
+        if local.fences()["calls"]:
+            assert "Seccomp:\t2" in Path(f"/proc/{child.pid}/status").read_text()
     for parse in parses:
         parse.cancel()
     await asyncio.gather(*parses, return_exceptions=True)
@@ -300,29 +300,41 @@ async def test_behind_the_fence_neither_files_nor_the_network_can_be_reached(tmp
     (tmp_path / "secret").write_text("sk-secret")
     with socket.create_server(("127.0.0.1", 0)) as server:
         script = f"""
-import os, socket
+import ctypes, os, resource, signal, socket, threading
 from pipeline.parsing import sandbox
-network = sandbox.isolate_network()
-sandbox.forbid_new_rights()
-fenced = sandbox.raise_file_fence(sandbox.prepare_file_fence())
-def attempt(deed):
+fences = sandbox.fences()
+def attempt(fence, deed):
     try:
         deed()
-        return "done"
+        print(fences[fence], "done")
     except OSError:
-        return "refused"
-print(network, attempt(lambda: socket.create_connection(("127.0.0.1", {server.getsockname()[1]}), 2)))
-print(fenced, attempt(lambda: open({str(tmp_path / "secret")!r})))
-print(fenced, attempt(lambda: open("/proc/{os.getpid()}/environ")))
-print(fenced, attempt(lambda: open(os.__file__)))
+        print(fences[fence], "refused")
+def born():
+    if os.fork() == 0:
+        os._exit(0)
+def posix_spawned():
+    os.waitpid(os.posix_spawn("/bin/true", ["true"], {{}}), 0)
+attempt("network", lambda: socket.create_connection(("127.0.0.1", {server.getsockname()[1]}), 2))
+attempt("files", lambda: open({str(tmp_path / "secret")!r}))
+attempt("files", lambda: open("/proc/{os.getpid()}/environ"))
+attempt("calls", born)
+attempt("calls", posix_spawned)
+attempt("calls", lambda: os.execv("/bin/true", ["true"]))
+attempt("calls", lambda: os.kill({os.getpid()}, 0))
+attempt("calls", lambda: resource.prlimit({os.getpid()}, resource.RLIMIT_CPU))
+attempt("calls", lambda: os.memfd_create("x"))
+os.kill(os.getpid(), 0)
+thread = threading.Thread(target=lambda: print("thread"))
+thread.start()
+thread.join()
+print(open(os.__file__).readable())
 """
         process = await asyncio.create_subprocess_exec(sys.executable, "-c", script, stdout=asyncio.subprocess.PIPE)
         output, _ = await process.communicate()
-    network, secret, environment, library = output.decode().splitlines()
-    assert network in ("True refused", "False done")
-    assert secret in ("True refused", "False done")
-    assert environment in ("True refused", "False done")
-    assert library.endswith("done")
+    *attempts, thread, library = output.decode().splitlines()
+    assert len(attempts) == 9
+    assert set(attempts) <= {"True refused", "False done"}, output
+    assert (thread, library) == ("thread", "True")
 
 
 @limits(parse_timeout_seconds=20)
