@@ -235,6 +235,7 @@ async def run_listener(settings: Settings, *, stop: asyncio.Event, ready: Callab
             lease_seconds=settings.lease_seconds,
             poll_seconds=settings.poll_seconds,
             eraser=Eraser(queries, storage),
+            job_seconds=settings.job_timeout_seconds,
         )
 
         async def say_seen(*, stopped: bool = False) -> None:

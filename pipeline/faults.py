@@ -10,6 +10,7 @@ with it, and any other says in its log that it is set.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -21,6 +22,7 @@ ACTIONS = {
     "kill": "SIGKILL to this process",
     "freeze": "SIGSTOP to this process: it stands still until somebody sends SIGCONT",
     "hang": "the task that passes waits until it is cancelled",
+    "cling": "the task that passes waits, and goes on waiting when it is cancelled",
     "raise": "the task that passes gets a RuntimeError",
 }
 POINTS = {
@@ -89,5 +91,9 @@ async def _pass(name: str) -> None:
             os.kill(os.getpid(), signal.SIGSTOP)
         case "hang":
             await asyncio.Event().wait()
+        case "cling":
+            while True:
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.Event().wait()
         case _:
             raise RuntimeError(f"fault at {name}")

@@ -68,6 +68,9 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(60, ge=1, description="how long a silent listener keeps its jobs")
     poll_seconds: float = Field(5, gt=0, description="how often to look for jobs when no notification comes")
     drain_seconds: float = Field(30, ge=0, description="how long SIGTERM waits for running jobs before releasing them")
+    job_timeout_seconds: float = Field(
+        3600, gt=0, description="wall time of one job's try; over it, the try counts as failed"
+    )
     max_file_size_bytes: int = Field(26_214_400, gt=0, description="a larger file is refused")
     parse_timeout_seconds: float = Field(120, gt=0, description="wall time of the local parser's child process")
     parse_memory_bytes: int = Field(2_000_000_000, gt=0, description="memory of the local parser's child process")

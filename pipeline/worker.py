@@ -40,6 +40,7 @@ _TIDY_SECONDS = 1.0
 """From one round of housekeeping to the next, at least."""
 _TIDY_AT_LEAST_SECONDS = 60.0
 """Who deletes something does not wait for a quiet hour."""
+_TOO_LONG = "The file could not be finished in the time that one file may take."
 _UNKNOWN = "Something went wrong on our side; the file is tried again."
 
 
@@ -55,14 +56,18 @@ class Worker:
         lease_seconds: float,
         poll_seconds: float,
         eraser: Eraser | None = None,
+        job_seconds: float = 3600,
     ) -> None:
         self._queries = queries
         self._processor = processor
         self._eraser = eraser
         self._concurrency = concurrency
+        self._lease_seconds = lease_seconds
         self._heartbeat_seconds = lease_seconds / 3
         self._poll_seconds = poll_seconds
+        self._job_seconds = job_seconds
         self._running: dict[asyncio.Task[None], Job] = {}
+        self._leases_end: dict[asyncio.Task[None], float] = {}
         self._wake = asyncio.Event()
         self._beat = asyncio.Event()
         self._idle = asyncio.Event()
@@ -86,6 +91,7 @@ class Worker:
                 for job in await self._claim():
                     task = asyncio.create_task(self._work(job), name=f"job {job.id}")
                     self._running[task] = job
+                    self._leases_end[task] = time.monotonic() + self._job_seconds + self._lease_seconds
                     task.add_done_callback(self._ended)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(self._poll_seconds * random.uniform(0.9, 1.1)):  # noqa: S311 (jitter)
@@ -123,19 +129,23 @@ class Worker:
             self._missed_at = now
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        del self._running[task]
+        del self._running[task], self._leases_end[task]
         self._wake.set()
         if not task.cancelled() and (error := task.exception()):
             _log.error("job task failed", exc_info=error)
 
     async def keep_leases(self) -> None:
-        """Renew all leases a few times within each, and stop the work on those that are lost."""
+        """Renew all leases a few times within each, and stop the work on those that are lost.
+
+        What goes on though its time is over, and though it was told to stop, keeps its lease no longer.
+        """
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._heartbeat_seconds):
                     await self._beat.wait()
             self._beat.clear()
-            jobs = {task: job for task, job in self._running.items() if not task.done()}
+            now = time.monotonic()
+            jobs = {t: job for t, job in self._running.items() if not t.done() and now < self._leases_end[t]}
             if not jobs:
                 continue
             try:
@@ -189,10 +199,15 @@ class Worker:
 
     async def _work(self, job: Job) -> None:
         _log.info("job started", extra=_ids(job))
+        clock = asyncio.timeout(self._job_seconds)
         try:
-            chunks = await self._processor.run(job)
+            async with clock:
+                chunks = await self._processor.run(job)
         except asyncio.CancelledError:
             raise
+        except TimeoutError as error:
+            late = Transient(_TOO_LONG, detail=f"no end after {self._job_seconds:g} s")
+            await self._fail(job, late if clock.expired() else Transient(_UNKNOWN, detail=_place(error)))
         except LeaseLost:
             _log.info("lease lost", extra=_ids(job))
         except Superseded:

@@ -125,3 +125,25 @@ async def test_two_parsers_side_by_side_publish_each_file_whole(world):
     assert {row["parser"] for row in rows} == {f"llamaparse cost_effective 2026-{month}-01" for month in ("01", "11")}
     assert sum(row["n"] for row in rows) == 12
     await world.is_sound()
+
+
+@pytest.mark.parametrize("point", ["fetch.done", "parse.claimed", "embed.bought", "publish.begun"])
+async def test_work_that_hangs_is_ended_with_its_jobs_time_and_counts_a_failure(world, point):
+    await world.upload(await world.db.sign_up(), "plan.txt", document())
+    listener = await world.start(faults=f"{point}:hang", job_timeout_seconds=2)
+    [job] = await world.all_ended()
+    assert (job["state"], job["attempt"], job["failures"]) == ("completed", 2, 1)
+    [failed] = listener.lines("job failed")
+    assert (failed["class"], failed["detail"]) == ("transient", "no end after 2 s")
+    assert failed["error"] == "The file could not be finished in the time that one file may take."
+    await world.is_sound()
+
+
+async def test_work_that_hangs_and_cannot_be_cancelled_loses_its_lease(world):
+    await world.upload(await world.db.sign_up(), "plan.txt", document())
+    clinging = await world.start(faults="embed.bought:cling", job_timeout_seconds=1, lease_seconds=2)
+    await clinging.logged("fault")
+    async with world.listening():
+        [job] = await world.all_ended()
+    assert (job["state"], job["attempt"], job["failures"]) == ("completed", 2, 1)
+    await world.is_sound()
