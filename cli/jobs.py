@@ -25,6 +25,7 @@ from cli.common import (
     say,
     stop_on_signals,
 )
+from cli.costs import dollars
 from cli.names import readable
 from cli.tables import health_line, jobs_table, warnings
 from pipeline.errors import SetupError
@@ -103,8 +104,18 @@ def show(
         return
     facts = Table(box=None, show_header=False, pad_edge=False)
     for key, value in job.items():
-        if key != "events" and value is not None:
+        if key not in ("events", "costs") and value is not None:
             facts.add_row(f"[dim]{key}[/]", escape(readable(value) if key == "name" else str(value)))
+    cost = job["costs"]
+    facts.add_row(
+        "[dim]bought[/]",
+        f"{cost['pages_bought']} pages, {cost['inputs_bought']} passages, {dollars(cost['bought'])} US dollars"
+        + (f", of which {dollars(cost['unconfirmed'])} unconfirmed" if cost["unconfirmed"] else ""),
+    )
+    facts.add_row(
+        "[dim]reused[/]",
+        f"{cost['pages_reused']} pages, {cost['inputs_reused']} passages, {dollars(cost['saved'])} US dollars saved",
+    )
     history = Table(box=None, pad_edge=False, title="history", title_justify="left")
     for column in ("at", "from", "to", "try", "failures", "stage", "listener", "why"):
         history.add_column(column)

@@ -6,7 +6,23 @@ from typing import Annotated
 
 import typer
 
-from cli import bench, check, demo, dev, erasures, ingest, jobs, limits, listen, migrate, queue, search, session
+from cli import (
+    bench,
+    check,
+    costs,
+    demo,
+    dev,
+    erasures,
+    estimate,
+    ingest,
+    jobs,
+    limits,
+    listen,
+    migrate,
+    queue,
+    search,
+    session,
+)
 from cli.failures import Guarded
 
 app = typer.Typer(
@@ -57,8 +73,11 @@ app.command("sign-in", rich_help_panel=USE)(session.sign_in)
 app.command("sign-out", rich_help_panel=USE)(session.sign_out)
 app.command("ingest", rich_help_panel=USE)(ingest.ingest)
 app.command("search", rich_help_panel=USE)(search.search)
+app.command("estimate", rich_help_panel=USE)(estimate.estimate)
+app.command("costs", rich_help_panel=WATCH)(costs.costs)
 app.add_typer(jobs.app, name="jobs", rich_help_panel=WATCH)
 app.add_typer(limits.app, name="limits", rich_help_panel=RUN)
+app.add_typer(costs.app, name="budgets", rich_help_panel=RUN)
 app.add_typer(erasures.app, name="erasures", rich_help_panel=WATCH)
 app.add_typer(bench.app, name="bench", rich_help_panel=WATCH)
 

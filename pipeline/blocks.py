@@ -62,6 +62,9 @@ _HEADING = re.compile(r" {0,3}(#{1,6})(?=[ \t]|$)")
 _UNDERLINE = re.compile(r" {0,3}(=+|-{2,})[ \t]*$")
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
 _ITEM = re.compile(r"[ \t]*(?:[-*+•]|\d{1,9}[.)])[ \t]+\S")
+_LATER_ITEM = re.compile(r"[ \t]*(?!0*1[.)])\d{1,9}[.)][ \t]")
+"""A numbered item that begins no list, as in Markdown: a line of prose may well begin with a year and a full stop."""
+_INITIAL = re.compile(r"\b[^\W\d_]\.$")
 _ROW = re.compile(r"[ \t]*\|.*\|[ \t]*$")
 _RULE = re.compile(r" {0,3}([-*_])(?:[ \t]*\1){2,}[ \t]*$")
 _DELIMITER_ROW = re.compile(r"[ \t]*\|?(?:[ \t]*:?-+:?[ \t]*\|)+[ \t]*(?::?-+:?[ \t]*)?$")
@@ -159,7 +162,7 @@ def _joined(pages: Sequence[Page]) -> Iterator[_Block]:
     held: _Block | None = None
     for page in pages:
         for index, block in enumerate(_blocks(page)):
-            if held is not None and index == 0 and block.kind == held.kind == "text" and _flows(held, block):
+            if held is not None and block.kind == held.kind == "text" and _flows(held, block, over_a_break=index == 0):
                 first, *rest = split_sentences(" ".join(block.lines))
                 held.lines[-1] += ("" if _CJK.match(first) and _CJK.match(held.lines[-1][-1]) else " ") + first
                 if not rest:
@@ -172,9 +175,14 @@ def _joined(pages: Sequence[Page]) -> Iterator[_Block]:
         yield held
 
 
-def _flows(before: _Block, after: _Block) -> bool:
+def _flows(before: _Block, after: _Block, *, over_a_break: bool) -> bool:
+    """Whether a sentence goes on. Behind an initial none ends inside of a paragraph, so none does at its end either:
+    where the page breaks must not matter."""
     last, first = before.lines[-1].rstrip(), after.lines[0].lstrip()
-    return bool(last and first) and last[-1] not in '.!?:;؟۔।…。！？．"”’»' and not first.isdigit()
+    if _INITIAL.search(last):
+        return bool(first)
+    goes_on = bool(last and first) and last[-1] not in ".!?:;؟۔।…。！？．\"”’»'" and not first.isdigit()
+    return over_a_break and goes_on
 
 
 def _text_of(sentences: list[str]) -> str:
@@ -237,7 +245,7 @@ def _kind(line: str, following: str, current: _Block | None) -> str:
         return "blank"
     if _ROW.match(line) and ((current is not None and current.kind == "table") or _DELIMITER_ROW.match(following)):
         return "table"
-    if _ITEM.match(line):
+    if _ITEM.match(line) and not (current is not None and current.kind == "text" and _LATER_ITEM.match(line)):
         return "list"
     return "list" if current is not None and current.kind == "list" else "text"
 

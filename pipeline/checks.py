@@ -11,6 +11,7 @@ import psycopg
 from pipeline import app, migrate
 from pipeline.errors import SetupError
 from pipeline.parsing.local import fences
+from pipeline.providers import KEY
 from pipeline.queries import SCHEMA_VERSION
 from pipeline.settings import Settings
 from pipeline.storage import key_headers
@@ -34,6 +35,7 @@ async def check(settings: Settings) -> list[Finding]:
         await app.guard(url)
         findings.append(Finding("database", True, "the listener's role can connect and the schema is there"))
         findings += await _schema(url)
+        findings += await _providers(url)
     except SetupError as error:
         findings.append(_from(error, "database"))
     findings.append(await _storage(settings))
@@ -120,6 +122,32 @@ async def _schema(url: str) -> list[Finding]:
             "" if health[1] else "Start one: `pipeline listen`.",
         )
     )
+    return findings
+
+
+async def _providers(url: str) -> list[Finding]:
+    """The keys that listeners use now; a key that nobody uses any more is nobody's trouble."""
+    async with await _connect(url) as connection:
+        rows = await (
+            await connection.execute(
+                "select provider, fingerprint, state, since, reason, listeners, requests_last_minute, "
+                "tokens_last_minute from pipeline.providers() where listeners > 0"
+            )
+        ).fetchall()
+    findings = []
+    for provider, key, state, since, reason, listeners, requests, tokens in rows:
+        used = f"used by {listeners} listener{'s' if listeners > 1 else ''}"
+        if state in ("ready", "cooling"):
+            detail = f"{state}, {used}: {requests} calls and {tokens} tokens in the last minute"
+            findings.append(Finding(f"{provider} key {key}", True, detail))
+            continue
+        remedy = (
+            f"Set {KEY.get(provider, 'its key')} of those listeners right, or add credit; jobs wait and lose nothing."
+            if state == "refused"
+            else "Jobs wait and lose nothing; it is tried again by itself."
+        )
+        detail = f"{state} since {since:%Y-%m-%d %H:%M:%S %Z}, {used}: {reason}"
+        findings.append(Finding(f"{provider} key {key}", False, detail, remedy))
     return findings
 
 

@@ -81,11 +81,15 @@ class Permanent(JobError):
 
 
 class Misconfigured(JobError):
-    """A key or setting of the listener is wrong; the file is fine and waits until an operator has mended it."""
+    """A key or setting of the listener is wrong; the file is fine and waits until an operator has mended it.
 
-    def __init__(self, message: str, *, provider: str, detail: str = "") -> None:
+    `retry_after` is in seconds; None lets the queue choose.
+    """
+
+    def __init__(self, message: str, *, provider: str, detail: str = "", retry_after: float | None = None) -> None:
         super().__init__(message, detail=detail)
         self.provider = provider
+        self.retry_after = retry_after
 
 
 class LeaseLost(PipelineError):

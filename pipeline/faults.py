@@ -33,6 +33,7 @@ POINTS = {
     "parse.claimed": "the purchase of a parse is this attempt's",
     "parse.reserved": "room for the parse is made, and the provider was not asked",
     "parse.uploaded": "the provider has the file, and its id is not stored yet",
+    "call.answered": "a paid provider has delivered, and the ledger does not know",
     "parse.remembered": "the provider's id is stored",
     "parse.bought": "the pages are here, and not stored yet",
     "parse.stored": "the pages are stored",

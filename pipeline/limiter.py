@@ -24,6 +24,7 @@ from typing import Protocol, TypeVar
 
 import psycopg
 
+from pipeline import faults
 from pipeline.errors import JobError, LeaseLost, Misconfigured, OverBudget, Permanent, Throttled
 from pipeline.job import Job
 from pipeline.providers import SERVICE
@@ -33,6 +34,8 @@ _log = logging.getLogger(__name__)
 
 PATIENCE_SECONDS = 10.0
 """A provider that asks for a longer pause gets it with the job back in the queue."""
+ELSEWHERE_SECONDS = 1.0
+"""A job that met a key of ours that is refused may be another listener's soon: no claim gives it to this one."""
 
 
 def fingerprint(*parts: str) -> str:
@@ -157,7 +160,10 @@ class Limiter:
             await self._settle(
                 call, outcome, may_be_bought=may_be_bought or call.begun, retry_after=retry_after, reason=error.detail
             )
+            if isinstance(error, Misconfigured):
+                error.retry_after = ELSEWHERE_SECONDS
             raise
+        await faults.point("call.answered")
         # Whatever else ends the block ends the attempt, and the call is booked with its lease.
         await self._settle(call, "bought")
 
@@ -204,6 +210,7 @@ class Limiter:
                     "continues when that is mended.",
                     provider=provider,
                     detail=detail,
+                    retry_after=ELSEWHERE_SECONDS,
                 )
         busy = "is busy" if status == "cooling" else "is not working at the moment"
         return Throttled(

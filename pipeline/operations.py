@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from typing import Any, Self
 from uuid import UUID
 
 import psycopg
@@ -59,7 +59,7 @@ class Operations:
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def open(cls, db_url: str) -> AsyncIterator[Operations]:
+    async def open(cls, db_url: str) -> AsyncIterator[Self]:
         """Connect; raises SetupError when the database does not let us in or is not migrated."""
         async with await connect(db_url) as connection:
             row = await (await connection.execute("select to_regclass('pipeline.jobs') is not null")).fetchone()
@@ -98,12 +98,20 @@ class Operations:
         return await self._all(_LIST, parameters)
 
     async def show(self, job_id: int) -> Row | None:
-        """One job with all its columns, and its history under `events`; None where there is no such job."""
+        """One job with all its columns, its history under `events`, and under `costs` what it bought, reused and saved.
+
+        None where there is no such job.
+        """
         job = await self._one("select * from pipeline.jobs where id = %s", (job_id,))
         if job is not None:
             job["events"] = await self._all(
                 "select at, from_state, to_state, attempt, failures, stage, claimed_by, error_class, error "
                 "from pipeline.job_events where job_id = %s order by id",
+                (job_id,),
+            )
+            job["costs"] = await self._one(
+                "select pages_bought, inputs_bought, tokens_bought, bought, unconfirmed, pages_reused, inputs_reused, "
+                "saved from pipeline.job_costs where job_id = %s",
                 (job_id,),
             )
         return job

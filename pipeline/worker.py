@@ -232,7 +232,7 @@ class Worker:
             case Throttled():
                 error_class, retry_after = "throttled", error.retry_after
             case Misconfigured():
-                error_class = "configuration"
+                error_class, retry_after = "configuration", error.retry_after
             case OverBudget():
                 error_class, retry_after = "budget", error.retry_after
             case _:

@@ -100,6 +100,7 @@ create index ledger_under_way on pipeline.ledger (provider, fingerprint) where s
 create index ledger_by_time on pipeline.ledger (at);
 create index ledger_by_job on pipeline.ledger (job_id);
 create index ledger_by_owner on pipeline.ledger (owner_id, at);
+create index ledger_by_parse on pipeline.ledger (parse_id) where parse_id is not null;
 alter table pipeline.ledger enable row level security;
 
 -- The pace --------------------------------------------------------------------------------------------------------------
@@ -310,13 +311,14 @@ create function pipeline.resume_call(job_id bigint, attempt integer, parse_id bi
   security definer
   set search_path = ''
 as $$
+  -- One that is confirmed already stays so: its pages were delivered, and got lost before they were kept.
   update pipeline.ledger l
-     set state = 'reserved', settled_at = null, job_id = $1, attempt = $2
-   where l.id = (select max(i.id) from pipeline.ledger i where i.parse_id = $3) and l.state <> 'confirmed'
-     and pipeline.holds($1, $2)
+     set state = case l.state when 'confirmed' then l.state else 'reserved' end,
+         settled_at = case l.state when 'confirmed' then l.settled_at end, job_id = $1, attempt = $2
+   where l.id = (select max(i.id) from pipeline.ledger i where i.parse_id = $3) and pipeline.holds($1, $2)
   returning l.id
 $$;
-comment on function pipeline.resume_call is 'Takes over the unfinished purchase of a parse; null where there is none.';
+comment on function pipeline.resume_call is 'Takes over the purchase of a parse that is to be collected; null where there is none.';
 
 create function pipeline.settle(call_id bigint, outcome text, may_be_bought boolean, pages integer, credits numeric, tokens bigint,
                                 most_requests double precision, requests_left double precision,
@@ -360,9 +362,9 @@ begin
                                       coalesce(settle.tokens, l.tokens), l.at)
      where l.id = call.id;
   elsif may_be_bought then
-    update pipeline.ledger l set state = 'unconfirmed', settled_at = now where l.id = call.id;
+    update pipeline.ledger l set state = 'unconfirmed', settled_at = now where l.id = call.id and l.state <> 'confirmed';
   else
-    delete from pipeline.ledger l where l.id = call.id;
+    delete from pipeline.ledger l where l.id = call.id and l.state <> 'confirmed';
   end if;
 
   -- The pace.

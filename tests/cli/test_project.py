@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 import uuid
+from decimal import Decimal
 
 import psycopg
 import pytest
@@ -265,3 +266,55 @@ def test_the_erasure_of_a_user_leaves_a_receipt(signed_in, dev):
     assert receipt["pseudonym"] in signed_in.run("erasures", "list").stdout
     assert "documents" in signed_in.run("erasures", "show", receipt["pseudonym"]).stdout
     assert "was deleted" in signed_in.run("erasures", "show", str(uuid.uuid4()), expect=1).stderr
+
+
+def test_budgets_are_set_shown_and_removed(signed_in):
+    email = signed_in.user["email"]
+    try:
+        rows = signed_in.json("budgets", "set", "2.50", "--owner", email)["budgets"]
+        mine = {"scope": "owner", "owner_id": signed_in.user["user_id"], "email": email, "period": "month"}
+        assert mine | {"amount": "2.50", "spent": "0"} in rows
+        signed_in.run("budgets", "set", "1000", "--period", "day")
+        signed_in.run("budgets", "set", "none", "--owner", "each", "--period", "day")
+        shown = signed_in.run("budgets", "list").stdout
+        assert "all together" in shown and "each user" in shown and email in shown and "no limit" in shown
+        assert "number of US dollars" in signed_in.run("budgets", "set", "much", expect=1).stderr
+    finally:
+        changes = [
+            signed_in.json("budgets", "remove", "--owner", email),
+            signed_in.json("budgets", "remove", "--period", "day"),
+            signed_in.json("budgets", "remove", "--owner", "each", "--period", "day"),
+        ]
+    assert changes == [{"changed": True}] * 3
+    assert signed_in.json("budgets", "remove") == {"changed": False}
+
+
+def test_costs_are_added_up(signed_in, dev):
+    me = signed_in.user["user_id"]
+    with psycopg.connect(dev.line["db_url"], autocommit=True) as connection:
+        connection.execute(
+            "insert into pipeline.ledger (state, sends_at, settled_at, owner_id, job_id, attempt, provider, "
+            "fingerprint, stage, model, pages, amount) values ('unconfirmed', now(), now(), %s, 0, 1, 'llamaparse', "
+            "'abc', 'parse', 'cost_effective', 2, 0.0075)",
+            (me,),
+        )
+    for by, name in (
+        ("owner", signed_in.user["email"]),
+        ("provider", "llamaparse cost_effective"),
+        ("document", "gone"),
+    ):
+        [row] = signed_in.json("costs", "--by", by, "--owner", me)["costs"]
+        assert (row["name"], row["pages"], row["amount"], row["unconfirmed"]) == (name, 2, "0.0075", "0.0075")
+    assert "0.007500" in signed_in.run("costs", "--owner", me).stdout
+
+
+def test_an_estimate_reads_files_and_names_a_price(signed_in):
+    plan = write(signed_in, plan_md="# Plan\n\nThe deductible is 500 dollars.", picture_png="\x89PNG")
+    free = signed_in.json("estimate", plan)
+    assert [file["amount"] for file in free["files"]] == ["0"] * len(free["files"])
+    signed_in.environment |= {"UPLOAD_PIPELINE_EMBEDDER": "openai", "UPLOAD_PIPELINE_PARSER": "llamaparse"}
+    paid = signed_in.json("estimate", plan)
+    [file] = [f for f in paid["files"] if f["path"].endswith("plan.md")]
+    assert (file["pages"], file["passages"]) == (1, 1)
+    assert Decimal(file["amount"]) == Decimal("0.00375") + file["tokens"] * Decimal("0.00000002")
+    assert "US dollars" in signed_in.run("estimate", plan).stdout

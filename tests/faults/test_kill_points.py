@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,10 +13,12 @@ from pipeline import faults
 from pipeline.errors import SetupError
 from pipeline.settings import Settings
 from tests.fakes.server import Fault
-from tests.faults.world import BATCH, World, cloned, document
+from tests.faults.nursery import Nursery
+from tests.faults.world import BATCH, Ground, World, cloned, document
 
 DOCUMENT = document(2 * BATCH + 20, pages=3)
 """Three batches of vectors."""
+LONG_DOCUMENT = document(3000, pages=200)
 
 ON_THE_WAY = [
     "listen.begun",
@@ -30,11 +33,15 @@ ON_THE_WAY = [
     "parse.stored",
     "chunk.done",
     "embed.claimed",
+    "call.answered",
+    "call.answered:3",
     "embed.bought:2",
     "embed.stored:2",
     "publish.begun",
     "publish.done",
 ]
+IN_FLIGHT = {"parse.uploaded", "call.answered", "embed.bought"}
+"""Where something is paid for and not stored yet: it is bought once more, and the ledger says so."""
 ELSEWHERE = {
     "outcome.begun",
     "outcome.stored",
@@ -50,10 +57,22 @@ ELSEWHERE = {
 @pytest_asyncio.fixture(scope="module")
 async def whole(ground, nursery, tmp_path_factory) -> list[dict[str, Any]]:
     """What a run without a fault publishes."""
-    async with cloned(ground) as db, World.open(db, tmp_path_factory.mktemp("whole"), nursery) as world:
-        await world.upload(await db.sign_up(), "plan.txt", DOCUMENT)
+    return await without_a_fault(ground, nursery, tmp_path_factory.mktemp("whole"), DOCUMENT)
+
+
+@pytest_asyncio.fixture(scope="module")
+async def long_whole(ground, nursery, tmp_path_factory) -> list[dict[str, Any]]:
+    """The same of the long document."""
+    return await without_a_fault(ground, nursery, tmp_path_factory.mktemp("whole"), LONG_DOCUMENT)
+
+
+async def without_a_fault(ground: Ground, nursery: Nursery, folder: Path, content: bytes) -> list[dict[str, Any]]:
+    """What is published of a document."""
+    async with cloned(ground) as db, World.open(db, folder, nursery) as world:
+        await world.upload(await db.sign_up(), "plan.txt", content)
         async with world.listening():
             await world.all_ended()
+            await world.ledger_is_right()
         return await world.chunks()
 
 
@@ -62,8 +81,9 @@ async def finished_by_another(world: World, whole: list[dict[str, Any]], *, paid
     await world.db.move_time("5 minutes")  # its lease is over
     async with world.listening():
         [job] = await world.all_ended()
-    assert (job["state"], job["error"]) == ("completed", None)
-    assert await world.chunks() == whole
+        assert (job["state"], job["error"]) == ("completed", None)
+        assert await world.chunks() == whole
+        await world.ledger_is_right()
     assert world.bought_twice() <= paid_again
     await world.is_sound()
     return job
@@ -71,13 +91,27 @@ async def finished_by_another(world: World, whole: list[dict[str, Any]], *, paid
 
 @pytest.mark.parametrize("point", ON_THE_WAY)
 async def test_a_kill_on_the_way_loses_and_doubles_nothing(world, whole, point):
+    await killed_on_the_way(world, whole, point, DOCUMENT)
+
+
+@pytest.mark.parametrize("point", [pytest.param(p, marks=pytest.mark.soak) for p in ON_THE_WAY])
+async def test_nor_does_one_of_three_thousand_passages_on_two_hundred_pages(world, long_whole, point):
+    await killed_on_the_way(world, long_whole, point, LONG_DOCUMENT)
+    if point.partition(":")[0] not in IN_FLIGHT:
+        bill = world.embedder.bill
+        assert (world.parser.bill.pages, bill.inputs, len(set(bill.texts))) == (200, 3000, 3000)
+
+
+async def killed_on_the_way(world: World, whole: list[dict[str, Any]], point: str, content: bytes) -> None:
+    """A listener that is killed there, and another one that finishes; by the services' own bills."""
     owner = await world.db.sign_up()
-    await world.upload(owner, "plan.txt", DOCUMENT)
+    await world.upload(owner, "plan.txt", content)
     point, _, passage = point.partition(":")
     listener = await world.start(faults=f"{point}:kill:{passage or 1}", ready=False)
     assert await listener.end() == -signal.SIGKILL
     assert listener.lines("fault")[-1]["point"] == point
-    job = await finished_by_another(world, whole, paid_again=BATCH if point == "embed.bought" else 0)
+    in_flight = point in IN_FLIGHT and (point, passage) != ("call.answered", "")  # the first call is the parse
+    job = await finished_by_another(world, whole, paid_again=BATCH if in_flight else 0)
     if point != "listen.begun":  # where it may have claimed already, or not
         assert job["attempt"] == (1 if point == "publish.done" else 2)
     assert world.parser.bill.uploads == (2 if point == "parse.uploaded" else 1)

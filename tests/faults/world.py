@@ -256,6 +256,21 @@ class World:
         """Inputs that were paid for more often than once."""
         return sum(count - 1 for count in Counter(self.embedder.bill.texts).values())
 
+    async def ledger_is_right(self) -> None:
+        """What is confirmed was bought, and what was bought is confirmed or, at least, unconfirmed."""
+        await self.until("select 1 where not exists (select from pipeline.ledger where state = 'reserved')")
+        for stage, unit, bought in (
+            ("parse", "pages", self.parser.bill.pages),
+            ("embed", "inputs", self.embedder.bill.inputs),
+        ):
+            row = await self.db.one(
+                f"select coalesce(sum({unit}), 0) as entered, "
+                f"coalesce(sum({unit}) filter (where state = 'confirmed'), 0) as confirmed "
+                "from pipeline.ledger where stage = %s",
+                stage,
+            )
+            assert row["confirmed"] <= bought <= row["entered"], (stage, row, bought)
+
     async def is_sound(self) -> None:
         """No invariant is violated, and nobody ever ran more than the limit."""
         assert await self.db.all("select * from pipeline.invariant_violations") == []

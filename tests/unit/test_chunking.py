@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import re
+import textwrap
 import time
 from itertools import pairwise
 
@@ -161,6 +163,25 @@ def test_an_inserted_paragraph_that_moves_every_page_break_changes_few_passages(
 
     before = documents.prose(900)
     after = [*before[:2], f"{documents.KNEE}. {documents.prose(1, seed=9)[0]}", *before[2:]]
+    assert len(paged(before)) >= 200
+    assert _changed(cut(paged(before)), cut(paged(after))) <= 0.02
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_it_does_so_in_prose_with_initials_and_with_numbers_at_the_beginning_of_lines(seed: int):
+    chance = random.Random(seed)
+    words = [w for text in documents.prose(40) for w in re.findall(r"\w+", text)] + ["2023", "A", "x", "14"]
+
+    def paragraph() -> str:
+        sentences = (" ".join(chance.choices(words, k=chance.randint(5, 28))) for _ in range(chance.randint(2, 9)))
+        return " ".join(f"{sentence[:1].upper()}{sentence[1:]}." for sentence in sentences)
+
+    def paged(paragraphs: list[str]) -> list[str]:
+        lines = [line for text in paragraphs for line in [*textwrap.wrap(text, 85), ""]]
+        return ["\n".join(lines[i : i + 40]) for i in range(0, len(lines), 40)]
+
+    before = [paragraph() for _ in range(1250)]
+    after = [*before[:2], paragraph(), *before[2:]]
     assert len(paged(before)) >= 200
     assert _changed(cut(paged(before)), cut(paged(after))) <= 0.02
 

@@ -1,0 +1,169 @@
+"""Wrong keys, spent budgets, providers that are down: whose jobs wait, whose go on, and what heals by itself."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from pipeline import app, checks
+from pipeline.settings import Settings
+from tests import documents
+from tests.fakes.fake_openai import rate_limited
+from tests.fakes.server import Fault
+from tests.worker.test_paid_providers import Paid, now_done, paid, project, waiting  # noqa: F401 (fixtures)
+from tests.world import Watch, new_user
+
+TEXT = b"# Plan\n\nThe deductible is 500 dollars.\f# Dental\n\nCleaning is free."
+
+
+@pytest.fixture(autouse=True)
+async def clean(watch: Watch):
+    """Providers and budgets as on the first day; what is shut is probed every second."""
+    await watch.connection.execute("update pipeline.settings set probe_every = '1 second'")
+    yield
+    for table in ("budgets", "provider_keys"):
+        await watch.connection.execute(f"delete from pipeline.{table}".encode())
+
+
+def settings_of(project: Any, values: dict[str, Any]) -> Settings:  # noqa: F811
+    """What `pipeline check` would read where such a listener runs."""
+    more = {
+        "supabase_url": project.api_url,
+        "supabase_service_role_key": project.service_role_key,
+        "database_url": project.url_as("pipeline_worker", project.worker_password),
+        "migration_database_url": project.db_url,
+    }
+    return Settings(_env_file=None, **(more | values))  # type: ignore[call-arg]
+
+
+async def test_a_wrong_key_on_one_of_two_listeners_costs_no_job_anything(listen, watch, paid, project):  # noqa: F811
+    wrong = paid.settings | {"openai_api_key": "sk-a-wrong-key"}
+    fingerprint = app.accounts(settings_of(project, wrong))[1].fingerprint
+    now_done(paid, 20)
+    await listen(**wrong)
+    users = [await new_user(project) for _ in range(3)]
+    await users[0].upload("first.txt", TEXT)
+    shut = await watch.until("select * from pipeline.provider_health where state = 'refused'")
+    assert (shut["fingerprint"], shut["provider"], shut["listeners"]) == (fingerprint, "openai", 1)
+    assert shut["since"] is not None and "401" in shut["reason"]
+    findings = await checks.check(settings_of(project, wrong))
+    [finding] = [f for f in findings if f.name == f"openai key {fingerprint}"]
+    assert finding.ok is False and f"{shut['since']:%Y-%m-%d %H:%M:%S}" in finding.detail
+    assert "UPLOAD_PIPELINE_OPENAI_API_KEY" in finding.remedy
+
+    right = await listen(**paid.settings)
+    for number, user in enumerate(users):
+        await user.upload(f"{number}.txt", TEXT + str(number).encode())
+    for name, user in [("first.txt", users[0]), *((f"{n}.txt", u) for n, u in enumerate(users))]:
+        job = await watch.ended(user, name)
+        assert (job["state"], job["failures"]) == ("completed", 0)
+    right.set()
+
+    # the wrong one is alone; then its key is mended at the provider's, and nobody touches anything else
+    await users[1].upload("last.txt", TEXT + b"last")
+    job = await waiting(watch, users[1], "last.txt", "configuration")
+    paid.embedder.key = "sk-a-wrong-key"
+    job = await watch.ended(users[1], "last.txt")
+    assert (job["state"], job["failures"]) == ("completed", 0)
+    healed = await watch.until("select * from pipeline.provider_health where fingerprint = %s", fingerprint)
+    assert (healed["state"], healed["reason"]) == ("ready", None)
+    text = str(await watch.until("select array_agg(h)::text from pipeline.provider_health h")) + finding.detail
+    assert "sk-a-wrong-key" not in text
+
+
+async def test_a_spent_budget_stops_its_owner_alone_and_a_new_one_lets_go(user, other_user, listen, watch, paid):  # noqa: F811
+    await watch.connection.execute("insert into pipeline.budgets values ('owner', %s, 'month', 0)", (user.id,))
+    now_done(paid, 2)
+    await listen(**paid.settings)
+    await user.upload("a.txt", TEXT)
+    job = await waiting(watch, user, "a.txt", "budget")
+    assert job["failures"] == 0
+    seen = await user.job("a.txt")
+    assert seen["state"] == "available"
+    assert "monthly budget" in seen["error"] and "continues by itself on 1 " in seen["error"]
+    await other_user.upload("a.txt", TEXT)
+    assert (await watch.ended(other_user, "a.txt"))["state"] == "completed"
+    assert paid.parser.bill.uploads == 1
+    await watch.connection.execute("update pipeline.budgets set amount = 1")
+    assert (await watch.ended(user, "a.txt"))["state"] == "completed"
+
+
+async def test_one_users_poison_and_throttling_slow_nobody_else(user, other_user, listen, watch, paid):  # noqa: F811
+    paid.embedder.poison.add("never this")
+    paid.embedder.script.add(Fault(status=429, body=rate_limited(), headers={"retry-after": "1"}))
+    now_done(paid, 4)
+    await listen(**paid.settings, concurrency=2)
+    await user.upload("poison.txt", b"This is fine.\n\nBut never this.")
+    for number in range(2):
+        await other_user.upload(f"{number}.txt", TEXT + str(number).encode())
+        assert (await watch.ended(other_user, f"{number}.txt", timeout=20))["failures"] == 0
+    assert (await watch.ended(user, "poison.txt"))["state"] == "dead"
+    health = await watch.until("select state from pipeline.provider_health where provider = 'openai'")
+    assert health["state"] == "ready"
+
+
+async def test_an_outage_shuts_the_stage_and_everything_drains_when_it_is_over(user, listen, watch, paid):  # noqa: F811
+    paid.embedder.script.add(Fault(status=503, headers={"retry-after": "0.2"}, times=4))
+    now_done(paid, 3)
+    await listen(**paid.settings)
+    for number in range(3):
+        await user.upload(f"{number}.txt", TEXT + str(number).encode())
+    await watch.until("select 1 from pipeline.provider_health where state = 'down'")
+    for number in range(3):
+        job = await watch.ended(user, f"{number}.txt")
+        assert (job["state"], job["failures"]) == ("completed", 0)
+
+
+async def test_the_fallback_parser_stands_in_and_says_so(user, listen, watch, paid):  # noqa: F811
+    await listen(**(paid.settings | {"llamaparse_api_key": "a-wrong-key"}), fallback_parser="local")
+    await user.upload("a.txt", TEXT)
+    assert (await watch.ended(user, "a.txt"))["state"] == "completed"
+    [document] = (await user.client.table("documents").select("parser").execute()).data
+    chunks = (await user.client.table("chunks").select("parser").execute()).data
+    assert document["parser"].startswith("local") and {c["parser"] for c in chunks} == {document["parser"]}
+    assert paid.parser.bill.pages == 0
+
+
+async def test_the_ledger_agrees_with_the_bills_and_a_copy_is_free(user, listen, watch, paid):  # noqa: F811
+    now_done(paid)
+    await listen(**paid.settings)
+    await user.upload("a.txt", TEXT)
+    first = await watch.ended(user, "a.txt")
+    await user.upload("b.txt", TEXT)
+    second = await watch.ended(user, "b.txt")
+    costs = {
+        job["id"]: await watch.until("select * from pipeline.job_costs where job_id = %s", job["id"])
+        for job in (first, second)
+    }
+    bought, reused = costs[first["id"]], costs[second["id"]]
+    bill = paid.embedder.bill
+    assert (bought["pages_bought"], bought["inputs_bought"], bought["tokens_bought"]) == (2, bill.inputs, bill.tokens)
+    assert bought["bought"] == 2 * Decimal("0.00375") + bill.tokens * Decimal("0.00000002") == reused["saved"]
+    assert (bought["saved"], bought["unconfirmed"], reused["bought"]) == (0, 0, 0)
+    assert (reused["pages_reused"], reused["inputs_reused"]) == (2, bill.inputs)
+
+
+async def test_a_paragraph_inserted_into_two_hundred_pages_buys_few_passages_again(user, listen, watch, paid):  # noqa: F811
+    def paged(paragraphs: list[str]) -> bytes:
+        words = " ".join(paragraphs).split(" ")
+        return "\f".join(" ".join(words[i : i + 330]) for i in range(0, len(words), 330)).encode()
+
+    paragraphs = documents.prose(1150)
+    before = paged(paragraphs)
+    after = paged([*paragraphs[:2], documents.prose(1, seed=9)[0], *paragraphs[2:]])
+    pages = before.count(b"\f") + 1
+    assert pages >= 200
+    now_done(paid, 2)
+    await listen(**paid.settings)
+    await user.upload("a.txt", before)
+    await watch.ended(user, "a.txt")
+    whole = paid.embedder.bill.inputs
+    await user.upload("a.txt", after, upsert=True)
+    await watch.until("select 1 from pipeline.jobs where name = %s having count(*) = 2", f"{user.id}/a.txt")
+    second = await watch.ended(user, "a.txt")
+    assert 0 < paid.embedder.bill.inputs - whole <= 0.02 * whole
+    row = await watch.until("select * from pipeline.job_costs where job_id = %s", second["id"])
+    assert row["pages_bought"] >= pages and row["inputs_bought"] == paid.embedder.bill.inputs - whole
+    assert row["inputs_reused"] >= 0.98 * whole
