@@ -86,7 +86,8 @@ comment on function pipeline.now() is
 revoke execute on function pipeline.now() from public, anon, authenticated;
 grant execute on function pipeline.now() to pipeline_worker;
 
--- Late bound: the table of erasures comes with the last of the story.
+-- Every policy and every function for clients asks this one. A token is believed because the platform has verified it.
+-- Late bound: the settings come next, and the table of erasures with the last of the story.
 create function pipeline.caller()
   returns uuid
   language plpgsql
@@ -97,11 +98,15 @@ as $$
 declare
   caller constant uuid := auth.uid();
 begin
+  if (auth.jwt() ->> 'is_anonymous')::boolean and not (select s.anonymous_sign_ins from pipeline.settings s) then
+    return null;
+  end if;
   return case when not exists (select from pipeline.erasures e where e.owner_id = caller) then caller end;
 end
 $$;
 comment on function pipeline.caller is
-  'Whose rows a request may see: auth.uid(), or null once that user was deleted, for as long as the token is still good.';
+  'Whose rows a request may see: auth.uid(), or null for nobody. That is who signed in anonymously, unless '
+  'settings.anonymous_sign_ins is on, and who was deleted, for as long as the token is still good.';
 
 create table pipeline.settings (
   only_row        boolean primary key default true constraint there_is_one_row check (only_row),
@@ -115,6 +120,7 @@ create table pipeline.settings (
   keep_history    interval not null default '90 days',
   keep_unused_work interval not null default '7 days',
   probe_every     interval not null default '60 seconds',
+  anonymous_sign_ins boolean not null default false,
   constraint paused_since_iff_paused check (paused = (paused_at is not null))
 );
 comment on table pipeline.settings is 'One row: what holds for the whole project.';
@@ -127,6 +133,7 @@ comment on column pipeline.settings.retries_per_day is 'How often a day a client
 comment on column pipeline.settings.keep_history is 'Ended jobs and events older than this go, save those that a living document shows.';
 comment on column pipeline.settings.keep_unused_work is 'Parses and embeddings that no document uses any more are kept for so long.';
 comment on column pipeline.settings.probe_every is 'How often a provider that refuses our key or settings is tried again.';
+comment on column pipeline.settings.anonymous_sign_ins is 'Whether who signed in anonymously may upload, see and search; off, they are nobody.';
 insert into pipeline.settings default values;
 alter table pipeline.settings enable row level security;
 create policy worker_reads on pipeline.settings for select to pipeline_worker using (true);

@@ -55,7 +55,7 @@ create table pipeline.documents (
   constraint purged_only_after_deletion check (purged_at is null or deleted_at is not null)
 );
 comment on table pipeline.documents is 'A stored object over its versions; at most one living document for each object.';
-comment on column pipeline.documents.owner_id is 'The first folder of the object''s name, which the storage policy ties to auth.uid().';
+comment on column pipeline.documents.owner_id is 'The first folder of the object''s name, which the storage policy ties to pipeline.caller().';
 comment on column pipeline.documents.object_id is 'storage.objects.id; no foreign key, since one would block deletes there.';
 comment on column pipeline.documents.object_version is 'The newest committed version.';
 comment on column pipeline.documents.name is 'The object''s name, with the owner''s folder.';
@@ -75,4 +75,4 @@ create index documents_to_purge on pipeline.documents (deleted_at) where deleted
 
 alter table pipeline.documents enable row level security;
 create policy owner_reads on pipeline.documents for select to authenticated
-  using (owner_id = (select pipeline.caller()) and deleted_at is null);
+  using (owner_id = (select pipeline.caller()));

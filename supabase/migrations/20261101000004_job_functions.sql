@@ -359,7 +359,6 @@ comment on function pipeline.supersede is 'Ends the job of a version that Storag
 create function pipeline.cancel(job_id bigint)
   returns text
   language plpgsql
-  security definer
   set search_path = ''
 as $$
 declare
@@ -378,7 +377,6 @@ comment on function pipeline.cancel is 'Cancels a job that has not ended and ret
 create function pipeline.retry(job_id bigint)
   returns text
   language plpgsql
-  security definer
   set search_path = ''
 as $$
 declare

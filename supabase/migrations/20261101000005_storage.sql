@@ -2,26 +2,30 @@
 --
 -- Storage writes each upload twice: a permission check that is rolled back, and the write that stays. The triggers work in
 -- both; what they do in the first vanishes with it. So there is no job without a committed file, and no committed file
--- without its job. The owner is the first folder of the name, which the policies tie to auth.uid(): in the final write,
--- which the service makes, auth.uid() is null.
+-- without its job. The owner is the first folder of the name, which the policies tie to pipeline.caller(), the signed-in user:
+-- in the final write, which the service makes, there is none.
 
 insert into storage.buckets (id, name, public, file_size_limit)
 values ('documents', 'documents', false, 26214400);
 
 create policy "pipeline: owners read their files" on storage.objects for select to authenticated
-  using (bucket_id = 'documents' and (storage.foldername(name))[1] = (select auth.uid())::text);
+  using (bucket_id = 'documents' and (storage.foldername(name))[1] = (select pipeline.caller())::text);
 create policy "pipeline: owners upload to their folder" on storage.objects for insert to authenticated
-  with check (bucket_id = 'documents' and (storage.foldername(name))[1] = (select auth.uid())::text);
+  with check (bucket_id = 'documents' and (storage.foldername(name))[1] = (select pipeline.caller())::text);
 create policy "pipeline: owners overwrite and move their files" on storage.objects for update to authenticated
-  using (bucket_id = 'documents' and (storage.foldername(name))[1] = (select auth.uid())::text)
-  with check (bucket_id = 'documents' and (storage.foldername(name))[1] = (select auth.uid())::text);
+  using (bucket_id = 'documents' and (storage.foldername(name))[1] = (select pipeline.caller())::text)
+  with check (bucket_id = 'documents' and (storage.foldername(name))[1] = (select pipeline.caller())::text);
 create policy "pipeline: owners delete their files" on storage.objects for delete to authenticated
-  using (bucket_id = 'documents' and (storage.foldername(name))[1] = (select auth.uid())::text);
+  using (bucket_id = 'documents' and (storage.foldername(name))[1] = (select pipeline.caller())::text);
 
 -- A wall behind the door: whatever permissive policy is added later, ours is the widest that holds for this bucket.
-create policy "pipeline: nobody beyond their folder" on storage.objects as restrictive for all to anon, authenticated
-  using (bucket_id <> 'documents' or (storage.foldername(name))[1] = (select auth.uid())::text)
-  with check (bucket_id <> 'documents' or (storage.foldername(name))[1] = (select auth.uid())::text);
+create policy "pipeline: nobody beyond their folder" on storage.objects as restrictive for all to authenticated
+  using (bucket_id <> 'documents' or (storage.foldername(name))[1] = (select pipeline.caller())::text)
+  with check (bucket_id <> 'documents' or (storage.foldername(name))[1] = (select pipeline.caller())::text);
+
+create policy "pipeline: nobody without a user" on storage.objects as restrictive for all to anon
+  using (bucket_id <> 'documents')
+  with check (bucket_id <> 'documents');
 
 -- Quotas. A write that is rolled back counts nothing, so fifty permission checks at once all see the same number; the write
 -- that stays counts under the lock of the owner's row, and refuses what a race let through, with the same sentence. Storage

@@ -46,7 +46,6 @@ create function pipeline.own_job(job_id bigint)
   returns void
   language plpgsql
   stable
-  security definer
   set search_path = ''
 as $$
 begin

@@ -398,7 +398,8 @@ declare
   cosines double precision[];
 begin
   if owner is null then
-    raise insufficient_privilege using message = 'Search needs a signed-in user.';
+    raise insufficient_privilege using message = 'Search needs a signed-in user.',
+      hint = 'An anonymous sign-in is none, unless pipeline.settings.anonymous_sign_ins is on.';
   end if;
   if length(query_text) > 2000 then
     raise sqlstate 'PT400' using message = format('The question has %s characters; search reads 2000.', length(query_text));
@@ -463,7 +464,7 @@ begin
    limit wanted;
 end
 $$;
-comment on function pipeline.search is 'See public.search. Runs as its owner, so that the indexes serve; it filters by auth.uid() itself.';
+comment on function pipeline.search is 'See public.search. Runs as its owner, so that the indexes serve; it filters by pipeline.caller() itself.';
 
 create function public.search(query_text text, query_embedding extensions.vector default null, space text default null,
                               match_count integer default 10, path_prefix text default null)

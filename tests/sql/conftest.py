@@ -185,8 +185,9 @@ async def server() -> AsyncIterator[PostgresServer]:
             await server.stop()
 
 
-@pytest_asyncio.fixture
-async def db(server: PostgresServer) -> AsyncIterator[Database]:
+@asynccontextmanager
+async def cloned(server: PostgresServer) -> AsyncIterator[Database]:
+    """A migrated database, until the block ends."""
     name = f"test_{next(_numbers)}"
     async with await psycopg.AsyncConnection.connect(server.url(SUPERUSER, "template1"), autocommit=True) as root:
         await root.execute(f"create database {name} template postgres owner postgres".encode())
@@ -195,8 +196,14 @@ async def db(server: PostgresServer) -> AsyncIterator[Database]:
         database.admin = await database.connect("postgres")
         try:
             yield database
-            violations = await database.all("select * from pipeline.invariant_violations")
         finally:
             await database.admin.close()
             await root.execute(f"drop database {name} with (force)".encode())
+
+
+@pytest_asyncio.fixture
+async def db(server: PostgresServer) -> AsyncIterator[Database]:
+    async with cloned(server) as database:
+        yield database
+        violations = await database.all("select * from pipeline.invariant_violations")
     assert violations == []

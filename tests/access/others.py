@@ -1,0 +1,246 @@
+"""Attacks over Realtime, by anonymous sign-ins, and by a worker that lost its lease or leaps over a state."""
+
+from __future__ import annotations
+
+from tests.access.world import SECRET, World, attack, vector_of
+
+
+def _topic(w: World, topic: str) -> None:
+    w.sql("select set_config('realtime.topic', %s, true)", topic)
+
+
+def _heard(w: World, topic: str) -> int:
+    _topic(w, topic)
+    return len(w.sql("select 1 from realtime.messages"))
+
+
+@attack
+def an_owner_hears_of_her_jobs(w: World) -> None:
+    """No attack: each change of a job is told to its owner's private topic, in the words that are for her."""
+    w.be("postgres")
+    w.sql("delete from realtime.messages")
+    w.sql("select pipeline.cancel(%s)", w.jobs["ledger-of-alice-available.txt"])
+    told = w.sql("select topic, event, private, extension, payload from realtime.messages")
+    assert [(row["topic"], row["event"], row["private"], row["extension"]) for row in told] == [
+        (f"user:{w.alice}:jobs", "job_changed", True, "broadcast")
+    ]
+    assert set(told[0]["payload"]) == {"id", "document_id", "name", "state", "stage", "progress", "attempt", "error"}
+    w.sql("select pipeline.retry(%s)", w.jobs["ledger-of-alice-dead.txt"])
+    w.be(w.alice)
+    w.write(f"{w.alice}/told.txt", owner=w.alice)
+    assert _heard(w, f"user:{w.alice}:jobs") == 3
+
+
+@attack
+def a_stranger_listens_to_anothers_topic(w: World) -> None:
+    """A stranger joins another's topic, or one whose name a pattern might take for it: no row of it is shown to her."""
+    for who in (w.mallory, "anon"):
+        w.be(who)
+        for topic in (
+            f"user:{w.alice}:jobs",
+            "user:*:jobs",
+            "user:%:jobs",
+            "user::jobs",
+            "",
+            "%",
+            f"user:{w.alice}:jobs ",
+            f"user:{w.mallory}:jobs:{w.alice}",
+            "user:null:jobs",
+        ):
+            assert _heard(w, topic) == 0, topic
+    w.be(w.mallory)
+    assert _heard(w, f"user:{w.mallory}:jobs") > 0
+    w.be("postgres")
+    w.sql(
+        "insert into realtime.messages (topic, extension, event) values (%s, 'presence', 'x')", f"user:{w.mallory}:jobs"
+    )
+    w.be(w.mallory)
+    _topic(w, f"user:{w.mallory}:jobs")
+    assert w.sql("select 1 from realtime.messages where extension <> 'broadcast'") == []
+
+
+@attack
+def a_client_speaks_on_a_topic(w: World) -> None:
+    """A client sends news of a job herself, to her own topic or another's, to fool who listens: nobody may send."""
+    for who in (w.mallory, "anon"):
+        w.be(who)
+        for topic in (f"user:{w.alice}:jobs", f"user:{w.mallory}:jobs"):
+            _topic(w, topic)
+            with w.refused(match="row-level security"):
+                w.sql(
+                    "insert into realtime.messages (topic, extension, event) values (%s, 'broadcast', 'job_changed')",
+                    topic,
+                )
+
+
+@attack
+def an_anonymous_sign_in_is_nobody(w: World) -> None:
+    """Somebody signs in without a name, as often as she likes, to store and search at our cost: while the project has
+    not switched that on she uploads, sees and hears nothing, not even what she had before."""
+    w.be(w.guest, is_anonymous=True)
+    for view in ("documents", "jobs", "chunks"):
+        assert w.sql(f"select 1 from public.{view}") == []
+    for version in ("1", None):
+        with w.refused(match="row-level security"):
+            w.write(f"{w.guest}/new.txt", version=version, owner=w.guest)
+    assert w.sql("select 1 from storage.objects") == []
+    assert w.sql("update storage.objects set version = 'x' returning 1") == []
+    assert w.remove(f"{w.guest}/guest.txt") == []
+    for question, vector in (("guest", None), ("guest", vector_of("a guest was here"))):
+        with w.refused(match="signed-in user"):
+            w.search(question, vector)
+    for call in ("retry_job", "cancel_job"):
+        with w.refused("PT404"):
+            w.sql(f"select public.{call}(%s)", w.jobs["guest.txt"])
+    assert _heard(w, f"user:{w.guest}:jobs") == 0
+    # a claim that is neither true nor false lets nobody in
+    w.be(w.guest, is_anonymous="perhaps")
+    with w.refused("22P02"):
+        w.sql("select 1 from public.documents")
+
+
+@attack
+def an_anonymous_sign_in_is_a_user_where_it_is_switched_on(w: World) -> None:
+    """No attack: with the setting on she keeps files as everybody does, and sees nobody else's; who gave her address
+    since is a user with the setting off."""
+    w.be("postgres")
+    w.sql("update pipeline.settings set anonymous_sign_ins = true")
+    w.be(w.guest, is_anonymous=True)
+    assert len(w.sql("select 1 from public.chunks")) == 1 and w.search("guest")
+    w.write(f"{w.guest}/new.txt", owner=w.guest)
+    assert _heard(w, f"user:{w.guest}:jobs") > 0
+    w.nothing_of_alice(w.sql("select * from public.documents"))
+    w.nothing_of_alice(w.search("zanzibar", vector_of(SECRET)))
+    with w.refused(match="row-level security"):
+        w.write(f"{w.alice}/new.txt", owner=w.guest)
+    w.be("postgres")
+    w.sql("update pipeline.settings set anonymous_sign_ins = false")
+    w.be(w.guest, is_anonymous=False)
+    assert w.search("guest")
+
+
+@attack
+def a_listener_does_its_work(w: World) -> None:
+    """No attack: with the listener's role a job is done from the claim to its publish, and the rest of its functions
+    work too; what makes no sense is refused with a reason."""
+    w.be("pipeline_worker")
+    assert w.sql("select schema_version from pipeline.settings")
+    [space] = w.sql("select id, dimensions from pipeline.spaces where active")
+    w.sql("select pipeline.listener_seen('me', '1', 'local', 'a space')")
+    assert w.sql("select due from pipeline.health()")
+    jobs = w.sql("select * from pipeline.claim('me', 2, '1 minute', 1)")
+    assert len(jobs) == 2
+    job, attempt = jobs[0]["id"], jobs[0]["attempt"]
+    assert w.sql("select * from pipeline.heartbeat(array[%s]::bigint[], array[%s], '1 minute')", job, attempt)
+    assert w.value("select pipeline.report(%s, %s, 'parse', 0.5)", job, attempt) is True
+    parse = "select parse_id from pipeline.begin_parse(%s, %s, sha256('x'), 'local')"
+    bought = w.value(parse, job, attempt)
+    w.sql("select pipeline.drop_parse(%s, %s, %s)", bought, job, attempt)
+    bought = w.value(parse, job, attempt)
+    assert w.value("select pipeline.remember_parse(%s, %s, %s, 'theirs')", bought, job, attempt) is True
+    assert w.value("select pipeline.store_parse(%s, %s, %s, '[]', '{}')", bought, job, attempt) is True
+    assert (
+        w.value(
+            "select status from pipeline.begin_embeddings(%s, %s, %s, array[sha256('c')])", job, attempt, space["id"]
+        )
+        == "buy"
+    )
+    store = "select pipeline.store_embeddings(%s, %s, %s, array[sha256('c')], array[%s]::extensions.halfvec[])"
+    assert w.value(store, job, attempt, space["id"], vector_of("c", space["dimensions"])) == 1
+    publish = "select pipeline.publish(%s, %s, %s, sha256(''), 'text/plain', 1, '{}', 'x', "
+    passage = "array[1], array['h'], array['c'], array[sha256('c')])"
+    with w.refused("23514", match="without passages"):
+        w.sql(publish + "'{}', '{}', '{}', '{}')", job, attempt, space["id"])
+    with w.aside():
+        w.be("postgres")
+        w.sql("update pipeline.documents set object_version = 'newer' where id = %s", jobs[0]["document_id"])
+        w.be("pipeline_worker")
+        with w.refused("PL001", match="replaced"):
+            w.sql(publish + passage, job, attempt, space["id"])
+    assert w.value(publish + passage, job, attempt, space["id"]) == 1
+    other = (jobs[1]["id"], jobs[1]["attempt"])
+    with w.refused("22023"):
+        w.sql("select pipeline.fail(%s, %s, 'bored', 'x')", *other)
+    with w.aside():
+        w.sql("select pipeline.supersede(%s, %s)", *other)
+    with w.aside():
+        assert w.value("select pipeline.fail(%s, %s, 'transient', 'x')", *other) == "available"
+    w.sql("select pipeline.release(array[%s]::bigint[], array[%s])", *other)
+    w.sql("select pipeline.tidy()")
+    w.be("postgres")
+    w.sql("update pipeline.owners set running = 0")
+    w.be("pipeline_worker")
+    assert w.value("select pipeline.purge()") > 0
+    w.be("postgres")
+    with w.refused("42704"):
+        w.sql("select pipeline.activate_space('nowhere')")
+
+
+@attack
+def a_worker_that_lost_its_lease_writes(w: World) -> None:
+    """A listener that was taken for dead, or a stranger with a job's number, writes results: without the attempt that
+    holds the lease nothing changes."""
+    job, other = w.jobs["ledger-of-alice-running.txt"], w.jobs["running.txt"]
+    w.be("postgres")
+    attempt = w.value("select attempt from pipeline.jobs where id = %s", job)
+    space = w.value("select id from pipeline.spaces where active")
+    before = w.sql(
+        "select state, stage, progress, attempt, failures, error from pipeline.jobs where id in (%s, %s) order by id",
+        job,
+        other,
+    )
+    w.be("pipeline_worker")
+    for wrong in (attempt - 1, attempt + 1):
+        assert w.sql("select * from pipeline.heartbeat(array[%s]::bigint[], array[%s], '1 minute')", job, wrong) == []
+        assert w.value("select pipeline.report(%s, %s, 'embed', 0.5)", job, wrong) is False
+        assert w.value("select pipeline.fail(%s, %s, 'permanent', 'x')", job, wrong) is None
+        w.sql("select pipeline.release(array[%s]::bigint[], array[%s])", job, wrong)
+        w.sql("select pipeline.supersede(%s, %s)", job, wrong)
+        w.sql("select pipeline.complete(array[%s]::bigint[], array[%s])", job, wrong)
+        assert w.value("select (pipeline.begin_parse(%s, %s, '\\x00', 'x')).status", job, wrong) == "lost"
+        with w.refused("PL001"):
+            w.sql("select * from pipeline.begin_embeddings(%s, %s, %s, '{}')", job, wrong, space)
+        with w.refused("PL001"):
+            w.sql(
+                "select pipeline.publish(%s, %s, %s, sha256(''), 'text/plain', 1, '{}', 'x', array[1], "
+                "array['h'], array['c'], "
+                "array[sha256('c')])",
+                job,
+                wrong,
+                space,
+            )
+    w.be("postgres")
+    after = w.sql(
+        "select state, stage, progress, attempt, failures, error from pipeline.jobs where id in (%s, %s) order by id",
+        job,
+        other,
+    )
+    assert before == after
+
+
+@attack
+def a_job_leaps_over_a_state(w: World) -> None:
+    """Whoever may write the table itself makes a finished job unfinished, goes back an attempt, or begins in the
+    middle: the guard refuses, whoever asks, and every step that is legal is in the history."""
+    w.be("postgres")
+    for name, change in (
+        ("own.txt", "state = 'available', finished_at = null"),
+        ("dead.txt", "state = 'completed', error = null"),
+        ("running.txt", "attempt = attempt - 1"),
+        ("available.txt", "attempt = 7"),
+    ):
+        with w.refused("23514"):
+            w.sql(f"update pipeline.jobs set {change} where id = %s", w.jobs[name])
+    with w.refused("23514", match="begins available"):
+        w.sql(
+            "insert into pipeline.jobs (document_id, owner_id, object_id, object_version, bucket_id, name, attempt) "
+            "select document_id, owner_id, object_id, 'forged', bucket_id, name, 3 from pipeline.jobs limit 1"
+        )
+    assert w.sql("select * from pipeline.invariant_violations") == []
+    w.sql("update pipeline.limits set max_concurrent_jobs = 7 where owner_id is null")
+    assert w.sql("select * from pipeline.owners where owner_id = %s and max_concurrent_jobs = 7", w.mallory)
+    w.sql("delete from pipeline.jobs where id = %s", w.jobs["running.txt"])
+    assert w.sql("select 1 from pipeline.job_events where job_id = %s", w.jobs["running.txt"]) == []
+    assert (
+        w.sql("select * from pipeline.invariant_violations where invariant <> 'a committed file without a job'") == []
+    )
