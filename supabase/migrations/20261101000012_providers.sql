@@ -449,7 +449,6 @@ create function pipeline.shut_stages(listener text)
   returns text[]
   language sql
   stable
-  security definer
   set search_path = ''
 as $$
   select coalesce(array_agg(distinct k.stage), '{}')

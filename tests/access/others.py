@@ -74,6 +74,33 @@ def a_client_speaks_on_a_topic(w: World) -> None:
 
 
 @attack
+def a_deleted_user_goes_on(w: World) -> None:
+    """A user was deleted and her token is still good: from that moment she is nobody, and neither she nor the
+    service key stores files in her folder; everybody else is as before."""
+    for user, other, delete in (
+        (w.alice, w.mallory, "delete from auth.users where id = %s"),
+        (w.mallory, w.alice, "update auth.users set deleted_at = now() where id = %s"),
+    ):
+        with w.aside():
+            w.be("supabase_auth_admin")
+            w.sql(delete, user)
+            w.be(user)
+            for view in ("documents", "jobs", "chunks"):
+                assert w.sql(f"select 1 from public.{view}") == []
+            with w.refused(match="signed-in user"):
+                w.search("launch")
+            with w.refused(match="row-level security"):
+                w.write(f"{user}/new.txt", owner=user)
+            assert w.sql("select 1 from storage.objects") == [] and _heard(w, f"user:{user}:jobs") == 0
+            w.be("service_role")
+            with w.refused(match="belong to a user"):
+                w.write(f"{user}/new.txt")
+            w.be(other)
+            assert w.search("launch")
+            w.write(f"{other}/new.txt", owner=other)
+
+
+@attack
 def an_anonymous_sign_in_is_nobody(w: World) -> None:
     """Somebody signs in without a name, as often as she likes, to store and search at our cost: while the project has
     not switched that on she uploads, sees and hears nothing, not even what she had before."""
@@ -125,6 +152,11 @@ def a_listener_does_its_work(w: World) -> None:
     work too; what makes no sense is refused with a reason."""
     w.be("pipeline_worker")
     assert w.sql("select schema_version from pipeline.settings")
+    powerless = w.sql(
+        "select proname from pg_proc where pronamespace = 'pipeline'::regnamespace and not prosecdef "
+        "and has_function_privilege(oid, 'execute')"
+    )
+    assert powerless == [{"proname": "now"}], "what runs with the listener's own rights can do nothing"
     [space] = w.sql("select id, dimensions from pipeline.spaces where active")
     w.sql("select pipeline.listener_seen('me', '1', 'local', 'a space')")
     assert w.sql("select due from pipeline.health()")
@@ -161,6 +193,8 @@ def a_listener_does_its_work(w: World) -> None:
     other = (jobs[1]["id"], jobs[1]["attempt"])
     with w.refused("22023"):
         w.sql("select pipeline.fail(%s, %s, 'bored', 'x')", *other)
+    with w.refused("22023"):
+        w.sql("select pipeline.settle(1, 'bored', false, 1, 1, 1, 1, 1, 1, 1, '1 s', 'x')")
     with w.aside():
         w.sql("select pipeline.supersede(%s, %s)", *other)
     with w.aside():

@@ -124,7 +124,7 @@ def a_stranger_moves_files_across_folders(w: World) -> None:
 
 @attack
 def a_path_leads_into_anothers_folder(w: World) -> None:
-    """Names that a server, a proxy or a client may fold into another's folder are not stored, nor is one in no folder."""
+    """Names that a server, a proxy or a client may fold into another's folder are not stored, nor names in none."""
     w.be(w.mallory)
     for name in (
         f"{w.mallory}/../{w.alice}/x.txt",

@@ -190,6 +190,18 @@ async def furnish(db: Database) -> dict[str, Any]:
         (await db.space())["id"],
         [hashlib.sha256(b"being bought by ledger-of-alice.txt").digest()],
     )
+    await db.run(
+        "insert into pipeline.ledger (sends_at, owner_id, document_id, job_id, attempt, provider, fingerprint, stage, "
+        "model) select now(), owner_id, document_id, id, attempt, 'a provider', 'its key', 'parse', 'x' "
+        "from pipeline.jobs"
+    )
+    await db.run(
+        "insert into pipeline.provider_keys (provider, fingerprint, stage) values ('a provider', 'its key', 'parse')"
+    )
+    await db.run(
+        "insert into pipeline.job_work (job_id, stage, provider, model) select id, 'parse', 'a', 'b' from pipeline.jobs"
+    )
+    await db.run("delete from auth.users where id = %s", await db.sign_up())
     await db.run("update pipeline.settings set anonymous_sign_ins = false")
     jobs = await db.all("select id, split_part(name, '/', 2) as name from pipeline.jobs")
     return {
