@@ -12,8 +12,8 @@ REASONS: dict[str, str] = {
     "functions (the attacks that try every right show it). Keys and checks keep what the functions write consistent; "
     "tests/sql and pipeline.invariant_violations look at that.",
     r"made security invoker: "
-    r"pipeline\.(jobs_\w+|limits_changed|budgets_changed|ledger_changed)\(\)": "They fire for what our functions write, "
-    "which are their owner's already. The flag keeps the history whole should somebody be let write the tables.",
+    r"pipeline\.(jobs_\w+|limits_changed|budgets_changed|ledger_changed)\(\)": "They fire for what our "
+    "functions write, which are their owner's already. The flag keeps the history whole should somebody be let write the tables.",
     r"trigger dropped: (ledger_\w+|budgets_changed) on .*": "Sums of money, not access: tests/sql compares them.",
     r"owner not compared: pipeline\.by_(meaning|words) #\d+: d\.owner_id = "
     r"owner": "A sum that chooses between two ways to the same answer.",
