@@ -6,28 +6,42 @@ import re
 
 from tests.access.mutations import Mutation
 
-REASONS: dict[str, str] = {
-    r"constraint dropped: .*": "Integrity, not access: no client and not the listener's role writes these "
-    "tables but through "
-    "functions (the attacks that try every right show it). Keys and checks keep what the functions write consistent; "
-    "tests/sql and pipeline.invariant_violations look at that.",
-    r"made security invoker: "
-    r"pipeline\.(jobs_\w+|limits_changed|budgets_changed|ledger_changed)\(\)": "They fire for what our "
-    "functions write, which are their owner's already. The flag keeps the history whole should somebody be let write the tables.",
-    r"trigger dropped: (ledger_\w+|budgets_changed) on .*": "Sums of money, not access: tests/sql compares them.",
-    r"owner not compared: pipeline\.by_(meaning|words) #\d+: d\.owner_id = "
-    r"owner": "A sum that chooses between two ways to the same answer.",
-    r"owner not compared: pipeline\.(by_meaning|nearest_by_index) #\d+: c\.owner_id = "
-    r".*": "visible() compares the document's owner "
-    "as well, and the vector's owner is compared before; this one leads an index. Without any of them "
-    "(`nowhere`) it is caught.",
-    r"owner not compared: pipeline\.store_embeddings "
-    r".*": "The purchase is found by its job and attempt, which are one owner's; the owner leads the index.",
-    r"refusal taken out: pipeline\.publish #\d+: not "
-    r"found": "The second `not found` is for a lease that ends between two statements "
-    "of one publish: tests/faults lets that happen.",
-}
+REASONS: tuple[tuple[str, str], ...] = (
+    (
+        r"constraint dropped: .*",
+        "Integrity, not access: no client and not the listener's role writes these tables but through functions, as the "
+        "attacks that try every right show. Keys and checks keep what the functions write consistent; tests/sql and "
+        "pipeline.invariant_violations look at that.",
+    ),
+    (
+        r"made security invoker: pipeline\.(jobs_\w+|limits_changed|budgets_changed|ledger_changed)\(\)",
+        "They fire for what our functions write, which are their owner's already. The flag keeps the history whole should "
+        "somebody be let write the tables.",
+    ),
+    (
+        r"trigger dropped: (ledger_\w+|budgets_changed) on .*",
+        "Sums of money, not access: tests/sql compares them with the ledger.",
+    ),
+    (
+        r"owner not compared: pipeline\.by_(meaning|words) #\d+: d\.owner_id = owner",
+        "A sum that chooses between two ways to the same answer.",
+    ),
+    (
+        r"owner not compared: pipeline\.(by_meaning|nearest_by_index) #\d+: c\.owner_id = .*",
+        "visible() compares the document's owner as well, and the vector's owner is compared before; this one leads an "
+        "index. Without any of them (`nowhere`) it is caught.",
+    ),
+    (
+        r"owner not compared: pipeline\.store_embeddings .*",
+        "The purchase is found by its job and attempt, which are one owner's; the owner leads the index.",
+    ),
+    (
+        r"refusal taken out: pipeline\.publish #\d+: not found",
+        "The second `not found` is for a lease that ends between two statements of one publish: tests/faults lets that "
+        "happen.",
+    ),
+)
 
 
 def reason_for(mutation: Mutation) -> str | None:
-    return next((why for pattern, why in REASONS.items() if re.fullmatch(pattern, str(mutation), re.DOTALL)), None)
+    return next((why for pattern, why in REASONS if re.fullmatch(pattern, str(mutation), re.DOTALL)), None)

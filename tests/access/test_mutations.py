@@ -56,7 +56,7 @@ def test_every_weakened_copy_is_caught_or_has_its_reason(w: World, capsys: pytes
     missed = _try(w, all_mutations(w), capsys)
     assert [str(mutation) for mutation in missed if reason_for(mutation) is None] == []
     with capsys.disabled():
-        for pattern, why in REASONS.items():
+        for pattern, why in REASONS:
             count = sum(re.fullmatch(pattern, str(mutation), re.DOTALL) is not None for mutation in missed)
             assert count, f"nothing goes unnoticed because of: {pattern}"
             print(f"  {count} not caught, {pattern}: {why}")
