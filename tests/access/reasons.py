@@ -10,13 +10,13 @@ REASONS: tuple[tuple[str, str], ...] = (
     (
         r"constraint dropped: .*",
         "Integrity, not access: no client and not the listener's role writes these tables but through functions, as the "
-        "attacks that try every right show. Keys and checks keep what the functions write consistent; tests/sql and "
+        "the attacks that try every right show. Keys and checks keep what the functions write consistent; tests/sql and "
         "pipeline.invariant_violations look at that.",
     ),
     (
         r"made security invoker: pipeline\.(jobs_\w+|limits_changed|budgets_changed|ledger_changed)\(\)",
-        "They fire for what our functions write, which are their owner's already. The flag keeps the history whole should "
-        "somebody be let write the tables.",
+        "They fire for what our functions write, which are their owner's already. The flag keeps the history whole "
+        "should somebody be let write the tables.",
     ),
     (
         r"trigger dropped: (ledger_\w+|budgets_changed) on .*",
