@@ -9,8 +9,8 @@ from tests.access.mutations import Mutation
 REASONS: tuple[tuple[str, str], ...] = (
     (
         r"constraint dropped: .*",
-        "Integrity, not access: no client and not the listener's role writes these tables but through functions, as the "
-        "the attacks that try every right show. Keys and checks keep what the functions write consistent; tests/sql and "
+        "Integrity, not access: neither clients nor the listener's role write these tables but through functions, as "
+        "the attacks that try every right show. Keys and checks keep what those write consistent; tests/sql and "
         "pipeline.invariant_violations look at that.",
     ),
     (
