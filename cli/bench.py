@@ -19,7 +19,7 @@ FOLDER = Path(__file__).resolve().parent.parent / "bench"
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
-    help="Measure latency, gateway, retrieval and queue, each on a temporary project.\n\n"
+    help="Measure latency, gateway, retrieval, queue and providers, each on a temporary project.\n\n"
     "Example: `pipeline bench latency`",
 )
 
@@ -119,6 +119,19 @@ def queue(
     Example: `pipeline bench queue --rounds 1 --only pipeline --only bare`
     """
     _measure("queue", json, markdown, jobs=jobs, rounds=rounds, wakes=wakes, only=tuple(only or ()), off=off)
+
+
+@app.command("providers")
+def providers(
+    seconds: Annotated[float, typer.Option(min=5, help="Seconds for each figure, after the opening burst.")] = 300,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print a table for a document.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """How much of a provider's limit one listener and three use, and how often they are refused; beside a naive loop.
+
+    Example: `pipeline bench providers --seconds 30`
+    """
+    _measure("providers", json, markdown, seconds=seconds)
 
 
 @app.command("growth")

@@ -8,6 +8,7 @@ import logging
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,10 @@ from pipeline.storage import Storage
 _FOLDER = "pipeline-job-"
 _BATCH_TOKENS = 16_000
 """In one paid call: small beside a minute's limit, so that the pace is even, and a crash loses little."""
+_TURN_SECONDS = 1_200.0
+"""A long file under a slow limit goes back to the queue then: what it bought is kept, others have a turn, and its try
+ends before the time that a try has."""
+_MORE_LATER = "The file is long and the embedding service slow; it continues by itself."
 _log = logging.getLogger(__name__)
 
 
@@ -159,6 +164,7 @@ class Processor:
     async def _embed(self, job: Job, chunks: Sequence[Chunk], inputs: Sequence[bytes], progress: Progress) -> None:
         text_of = {sha: c.embedding_input for sha, c in zip(inputs, chunks, strict=True)}
         tokens_of = await asyncio.to_thread(self._tokens, text_of)
+        turn_ends = time.monotonic() + _TURN_SECONDS
         limiter, report = Limiter(self.queries, self.embed_account), progress.within(Stage.EMBED)
         await limiter.note(job, inputs=len(text_of), tokens=sum(tokens_of.values()))
         async for _ in patiently(progress):
@@ -168,6 +174,8 @@ class Processor:
             done = sum(1 for s in status.values() if s == "kept")
             for batch in _batches(to_buy, tokens_of, self.embedder.batch_size):
                 await report(done / len(text_of))
+                if self.embed_account and time.monotonic() > turn_ends:
+                    raise Throttled(_MORE_LATER, provider=self.embed_account.provider, retry_after=1.0)
                 texts = [text_of[sha] for sha in batch]
                 vectors = await asked(lambda texts=texts: self.embedder.embed(texts, spend=limiter.of(job)))
                 await faults.point("embed.bought")

@@ -1,0 +1,30 @@
+"""`pipeline bench providers`, for a few seconds: whether it measures, not how much."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from bench.limited_provider import Bucket
+from cli.main import app
+
+
+@pytest.mark.soak
+def test_the_limit_is_used_up_and_not_exceeded():
+    done = CliRunner().invoke(app, ["bench", "providers", "--seconds", "60", "--json"])
+    assert done.exit_code == 0, done.output
+    figures = json.loads(done.stdout)
+    for kind in ("one listener", "three listeners"):
+        assert figures[kind]["used_percent"] > 90
+        assert figures[kind]["refused_percent"] < 1
+    assert figures["naive loop"]["refused_percent"] > 50
+
+
+def test_a_bucket_refills_by_the_second_and_no_further_than_a_minutes_worth(monkeypatch):
+    bucket = Bucket(600, 0, 100)
+    for at, level in ((100.9, 0), (101.1, 10), (103.0, 30), (1000.0, 600)):
+        monkeypatch.setattr("bench.limited_provider.time.monotonic", lambda at=at: at)
+        bucket.refill()
+        assert bucket.level == level
