@@ -237,6 +237,7 @@ begin
      set owner_id = forget_costs.pseudonym, document_id = null, parse_id = null
    where l.id in (select i.id from pipeline.ledger i where i.owner_id = forget_costs.owner_id limit max_rows);
   get diagnostics changed = row_count;
+  delete from pipeline.spent_days s where s.owner_id = forget_costs.owner_id and s.amount = 0;
   return changed;
 end
 $$;
