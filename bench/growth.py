@@ -39,7 +39,10 @@ _WAKE_UPS = """
 insert into pipeline.wakeups (owner_id, due_at)
 select md5('owner ' || n)::uuid, pipeline.now() from generate_series(0, %s - 1) n
 """
-_CLEAR = "truncate pipeline.documents, pipeline.jobs, pipeline.job_events, pipeline.owners, pipeline.wakeups cascade"
+_CLEAR = """
+truncate pipeline.documents, pipeline.jobs, pipeline.job_events, pipeline.owners, pipeline.wakeups, pipeline.queue,
+  pipeline.lease_checks cascade
+"""
 
 
 async def measure(most: int = 1_000_000, claims: int = 50) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import contextlib
 import json
 import signal
 import sys
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Annotated, Any, TypeVar
 
 import typer
@@ -55,9 +55,10 @@ def print_json(value: object) -> None:
     typer.echo(json.dumps(value, default=str, ensure_ascii=False))
 
 
-def run(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run a command to its end."""
-    return asyncio.run(coroutine)
+def run(coroutine: Coroutine[Any, Any, T], loop: Callable[[], asyncio.AbstractEventLoop] | None = None) -> T:
+    """Run a command to its end, on a loop that `loop` makes."""
+    with asyncio.Runner(loop_factory=loop) as runner:
+        return runner.run(coroutine)
 
 
 @contextlib.contextmanager

@@ -24,7 +24,9 @@ def listen(
     """
     settings = load(**({"concurrency": concurrency} if concurrency else {}))
     logs.set_up(settings.log_level)
-    run(_listen(settings))
+    from pipeline.app import event_loop
+
+    run(_listen(settings), event_loop)
 
 
 async def _listen(settings: Settings) -> None:

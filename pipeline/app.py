@@ -40,6 +40,15 @@ def release() -> str:
         return "checkout"
 
 
+def event_loop() -> asyncio.AbstractEventLoop:
+    """A new loop for a listener: uvloop's where that is installed (the extra `fast`)."""
+    try:
+        from uvloop import new_event_loop  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        return asyncio.new_event_loop()
+    return new_event_loop()
+
+
 def make_embedder(settings: Settings) -> Embedder:
     """The embedder that the settings name; raises SetupError when its key is missing."""
     match settings.embedder:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
+from typing import NamedTuple
 from uuid import UUID
 
 
@@ -30,8 +31,7 @@ class Stage(StrEnum):
     PUBLISH = "publish"
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(NamedTuple):
     """A claimed job: one version of one stored object, and the attempt that fences every write about it."""
 
     id: int

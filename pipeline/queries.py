@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 from pgvector import HalfVector
 from pgvector.psycopg import register_vector_async
-from psycopg.rows import class_row, dict_row
+from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 from psycopg_pool import AsyncConnectionPool
 
@@ -27,6 +27,9 @@ SCHEMA_VERSION = 1
 _CONNECT_SECONDS = 15
 _LONG_SECONDS = 330.0
 """For statements that grow with the file: longer than the role's statement_timeout, so that the server ends first."""
+
+_CLAIM = b"select * from pipeline.claim(%s, %s, %s, %s)"
+"""Its columns are the fields of Job, in their order."""
 
 ALIVE: dict[str, Any] = {
     "connect_timeout": _CONNECT_SECONDS,
@@ -109,11 +112,8 @@ class Queries:
 
     async def claim(self, max_jobs: int) -> list[Job]:
         async with self._connection() as connection:
-            cursor = connection.cursor(row_factory=class_row(Job))
-            await cursor.execute(
-                "select * from pipeline.claim(%s, %s, %s, %s)",
-                (self._listener_id, max_jobs, self._lease, SCHEMA_VERSION),
-            )
+            cursor = connection.cursor(binary=True, row_factory=lambda _: Job._make)
+            await cursor.execute(_CLAIM, (self._listener_id, max_jobs, self._lease, SCHEMA_VERSION))
             return await cursor.fetchall()
 
     async def heartbeat(self, jobs: Sequence[Job]) -> set[int]:

@@ -89,7 +89,7 @@ class Worker:
             while not stop.is_set():
                 self._wake.clear()
                 for job in await self._claim():
-                    task = asyncio.create_task(self._work(job), name=f"job {job.id}")
+                    task = asyncio.create_task(self._work(job))
                     self._running[task] = job
                     self._leases_end[task] = time.monotonic() + self._job_seconds + self._lease_seconds
                     task.add_done_callback(self._ended)
@@ -254,7 +254,7 @@ class Worker:
 
 
 def _ids(job: Job) -> dict[str, object]:
-    return {"job": job.id, "attempt": job.attempt, "document": str(job.document_id)}
+    return {"job": job.id, "attempt": job.attempt, "document": job.document_id}
 
 
 def _place(error: BaseException) -> str:

@@ -13,6 +13,7 @@ import psycopg
 
 from bench.queue.contestant import Contestant
 from bench.queue.contestants import by_class
+from pipeline.app import event_loop
 
 _TELL_SECONDS = 0.005
 
@@ -95,12 +96,7 @@ def main() -> None:
     if mode == "insert":
         insert(contestant, url)
         return
-    factory = None
-    if contestant.uvloop and sys.platform != "win32":
-        import uvloop
-
-        factory = uvloop.new_event_loop
-    with asyncio.Runner(loop_factory=factory) as runner:
+    with asyncio.Runner(loop_factory=event_loop if contestant.uvloop else None) as runner:
         runner.run(run(contestant, mode, url, int(jobs)))
 
 

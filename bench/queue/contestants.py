@@ -5,13 +5,21 @@ from __future__ import annotations
 from bench.queue.bare import Bare
 from bench.queue.contestant import Contestant
 from bench.queue.node_peers import GraphileWorker, PgBoss
-from bench.queue.ours import Pipeline, PipelineOneOwner, PipelineQuiet, PipelineSql, PipelineStorage
+from bench.queue.ours import (
+    Pipeline,
+    PipelineOneOwner,
+    PipelineOneOwnerTold,
+    PipelineSql,
+    PipelineStorage,
+    PipelineTold,
+)
 from bench.queue.python_peers import Oban, PgQueuer, PgQueuerPsycopg, Procrastinate
 
 DRAINING: tuple[type[Contestant], ...] = (
     Pipeline,
     PipelineOneOwner,
-    PipelineQuiet,
+    PipelineTold,
+    PipelineOneOwnerTold,
     PipelineSql,
     Bare,
     Procrastinate,

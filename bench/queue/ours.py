@@ -23,11 +23,12 @@ from pipeline.settings import Settings
 from pipeline.worker import Worker
 
 BATCH = 250
-"""Jobs in an acknowledgement. The worker has room for twice as many, so that it claims while it acknowledges."""
+"""Jobs that a listener has room for in the bare loop, and half of what ours has: it claims while it acknowledges."""
 _NAMESPACE = uuid.UUID("3f0c3b0e-94d5-4a39-9a7b-0b8bb7a5e6a1")
 
 _CLEAR = """
-truncate pipeline.documents, pipeline.job_events, pipeline.owners, pipeline.wakeups, storage.objects, realtime.messages
+truncate pipeline.documents, pipeline.job_events, pipeline.owners, pipeline.wakeups, pipeline.queue,
+  pipeline.lease_checks, storage.objects, realtime.messages
   cascade
 """
 _DIRECT = """
@@ -59,39 +60,41 @@ class _NoOp:
     def __init__(self, pool: Any, no_op: NoOp) -> None:
         self._pool = pool
         self._no_op = no_op
-        self._done: list[tuple[Job, asyncio.Future[int]]] = []
+        self._done: list[Job] = []
+        self._acknowledged: asyncio.Future[set[int]] | None = None
         self._sending: asyncio.Task[None] | None = None
 
     async def run(self, job: Job) -> int:
         self._no_op()
-        acknowledged = asyncio.get_running_loop().create_future()
-        self._done.append((job, acknowledged))
-        if self._sending is None:
-            self._sending = asyncio.create_task(self._send())
-        return await acknowledged
+        if self._acknowledged is None:
+            self._acknowledged = asyncio.get_running_loop().create_future()
+            if self._sending is None:
+                self._sending = asyncio.create_task(self._send())
+        self._done.append(job)
+        assert job.id in await self._acknowledged, f"the lease of job {job.id} was lost"
+        return 0
 
     async def _send(self) -> None:
-        while self._done:
-            batch, self._done = self._done[:BATCH], self._done[BATCH:]
+        """Acknowledge what is done, all that is there at a time, until nothing is."""
+        while acknowledged := self._acknowledged:
+            batch, self._done, self._acknowledged = self._done, [], None
             async with self._pool.connection() as connection:
                 cursor = await connection.execute(
                     "select pipeline.complete(%s::bigint[], %s::integer[])",
-                    ([job.id for job, _ in batch], [job.attempt for job, _ in batch]),
+                    ([job.id for job in batch], [job.attempt for job in batch]),
                 )
-                held = {row[0] for row in await cursor.fetchall()}
-            for job, acknowledged in batch:
-                assert job.id in held, f"the lease of job {job.id} was lost"
-                acknowledged.set_result(0)
+                acknowledged.set_result({row[0] for row in await cursor.fetchall()})
         self._sending = None
 
 
 class Pipeline(Contestant):
     name = "pipeline, 1,000 owners with a limit of 2"
-    settings = f"the listener's Worker with room for {2 * BATCH} jobs; {BATCH} in an acknowledgement"
+    settings = f"the listener's Worker with room for {2 * BATCH} jobs, uvloop, a project without Realtime"
+    uvloop = True
     database = "postgres"
     owners = 1000
     limit = 2
-    broadcasts = True
+    broadcasts = False
     table = _DIRECT
     busy = "select exists (select from pipeline.jobs where state in ('available', 'running'))"
 
@@ -138,6 +141,8 @@ class Pipeline(Contestant):
                 lease_seconds=lease,
                 poll_seconds=defaults["poll_seconds"].default,
             )
+            await pool.resize(4)
+            await pool.wait()
             await go()
             await asyncio.gather(
                 worker.run(asyncio.Event()), worker.follow(wake_ups(url)), worker.keep_leases(), worker.keep_tidy()
@@ -151,11 +156,18 @@ class PipelineOneOwner(Pipeline):
     limit = 1_000_000
 
 
-class PipelineQuiet(PipelineOneOwner):
-    name = "pipeline, one owner, in a project without Realtime"
-    broadcasts = False
-    wakes = False
-    share = 0.5
+class PipelineTold(Pipeline):
+    """What the others do not do: each change is a row for Realtime, which tells the owner's browser."""
+
+    name = "pipeline, 1,000 owners, told over Realtime"
+    settings = "the same in a project with Realtime"
+    broadcasts = True
+
+
+class PipelineOneOwnerTold(PipelineOneOwner):
+    name = "pipeline, one owner, told over Realtime"
+    settings = "the same in a project with Realtime"
+    broadcasts = True
 
 
 class PipelineSql(PipelineOneOwner):

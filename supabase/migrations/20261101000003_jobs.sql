@@ -20,16 +20,25 @@
 -- `job_events`. It works on whole statements, because a trigger for each row costs a third of the throughput; and it
 -- keeps the owners' counters, because counters kept by the functions would drift under a raw, legal UPDATE.
 --
--- Fairness: `owners` has a small row for each owner: how many of its jobs run, whether any waits, and when its last turn
--- was. A claim serves waiting owners in turn; a turn is one job, or as many as the owner's priority. Who enqueues does not
--- touch that row (a long client transaction would block every claim and acknowledgement); it appends to `wakeups`, and the
--- next claim marks those owners as waiting.
+-- Beside the jobs stand small tables that the claim walks, so that no index of `jobs` knows a state or a time: a job that is
+-- claimed and completed touches none of them (Postgres calls that a heap-only update), and history weighs nothing.
+--   queue         the available jobs, by owner and by when they are due; kept by the trigger
+--   lease_checks  which jobs to look at again, and when: at the end of their leases; written by the trigger
+--   owners        for each owner how many of its jobs run, whether any waits, and when its last turn was
+--   wakeups       owners for whom a job becomes due
 --
--- Costs do not grow with the tables: each index that the queue walks holds only jobs that have not ended, and the retention
--- in the migration `operations` removes what nobody asks for any more, a bounded step at a time.
+-- Fairness: a claim serves waiting owners in turn; a turn is one job, or as many as the owner's priority. Who enqueues does
+-- not touch the owner's row (a long client transaction would block every claim and acknowledgement); it appends to
+-- `wakeups`, and the next claim marks those owners as waiting.
+--
+-- A queued job stands in one of two lanes, by what it needs next: the parser (lane 1), or, once it came as far as that, the
+-- embedder (lane 2). While a provider is down its lane is shut, and the other goes on. An owner's `lanes` add up.
+--
+-- Costs do not grow with the tables: what the queue walks holds only jobs that have not ended, and the retention in the
+-- migration `operations` removes what nobody asks for any more, a bounded step at a time.
 --
 -- Locks are taken in one order: document, job, owner; several of a kind in the order of their ids. Once the claim has
--- swept and woken, it takes owners before jobs, but waits for neither.
+-- swept and woken, it takes owners before jobs; it waits for an owner only while it holds nothing, and for no job.
 
 create table pipeline.job_states (
   state text primary key,
@@ -89,13 +98,14 @@ create table pipeline.jobs (
   created_at       timestamptz not null default pipeline.now(),
   started_at       timestamptz,
   finished_at      timestamptz,
+  lane             smallint not null generated always as (case when stage in ('embed', 'publish') then 2 else 1 end) stored,
   constraint one_job_for_each_version unique (document_id, object_version),
   constraint finished_iff_final check ((finished_at is not null) = (state in ('completed', 'dead', 'cancelled'))),
   constraint leased_iff_running check ((lease_expires_at is not null) = (state = 'running')),
   constraint claimed_iff_running check ((claimed_by is not null) = (state = 'running')),
-  constraint dead_has_a_reason check (state <> 'dead' or error is not null),
+  constraint dead_has_a_reason check (state <> 'dead' or (error is not null and error_class is not null)),
   constraint completed_has_no_error check (state <> 'completed' or error is null)
-) with (fillfactor = 80);
+) with (fillfactor = 50);  -- room for the next version of each row beside it, without which an update touches every index
 comment on table pipeline.jobs is 'The work on one version of one object. Written by the queue''s functions and the storage trigger only.';
 comment on column pipeline.jobs.attempt is 'How often it was claimed; the fence. It only ever grows, through release and retry too.';
 comment on column pipeline.jobs.failures is 'Failures since it was last made available by hand; compared with settings.max_failures.';
@@ -103,13 +113,13 @@ comment on column pipeline.jobs.stage is 'How far the last attempt came.';
 comment on column pipeline.jobs.progress is 'The part of the stage that is done, 0 to 1.';
 comment on column pipeline.jobs.available_at is 'Not claimed before; a retry''s backoff.';
 comment on column pipeline.jobs.lease_expires_at is 'When another listener may take it over.';
+comment on column pipeline.jobs.lane is 'What the job needs next: 1 the parser, 2 the embedder.';
 comment on column pipeline.jobs.error is 'Why the last attempt ended without a result, in the owner''s words.';
 comment on column pipeline.jobs.error_detail is 'The same for the operator; clients never see it.';
 
-create index jobs_available on pipeline.jobs (owner_id, available_at, id) where state = 'available';
-create index jobs_leased on pipeline.jobs (lease_expires_at) where state = 'running';
 create index jobs_by_owner on pipeline.jobs (owner_id, id);
-create index jobs_dead on pipeline.jobs (id) where state = 'dead';
+-- Finds the dead. It must not name the state, or no update of a job would be heap-only.
+create index jobs_failed on pipeline.jobs (id) where error_class not in ('cancelled', 'superseded', 'deleted');
 
 alter table pipeline.jobs enable row level security;
 create policy owner_reads on pipeline.jobs for select to authenticated using (owner_id = (select pipeline.caller()));
@@ -134,21 +144,44 @@ comment on table pipeline.job_events is 'Every transition of every job, appended
 create index job_events_by_time on pipeline.job_events using brin (at);
 alter table pipeline.job_events enable row level security;
 
+create table pipeline.queue (
+  owner_id uuid not null,
+  lane     smallint not null constraint lane_is_known check (lane in (1, 2)),
+  due_at   timestamptz not null,
+  job_id   bigint not null,
+  primary key (owner_id, lane, due_at, job_id)
+);
+comment on table pipeline.queue is 'The available jobs: their owner, lane and available_at. Kept by the triggers of pipeline.jobs.';
+alter table pipeline.queue enable row level security;
+
+create table pipeline.lease_checks (
+  id      bigint generated always as identity primary key,
+  due_at  timestamptz not null,
+  job_ids bigint[] not null
+);
+comment on table pipeline.lease_checks is
+  'Jobs to look at when the first of their leases ends: those that still run are taken back, or looked at again later.';
+create index lease_checks_due on pipeline.lease_checks (due_at);
+alter table pipeline.lease_checks enable row level security;
+
 create table pipeline.owners (
   owner_id            uuid primary key,
   max_concurrent_jobs integer not null,
   priority            integer not null,
   running             integer not null default 0 constraint running_is_never_negative check (running >= 0),
-  waiting             boolean not null default false,
+  lanes               smallint not null default 0 constraint lanes_add_up check (lanes between 0 and 3),
   taken               integer not null default 0 constraint a_full_turn_is_over check (taken between 0 and priority - 1),
   served_at           timestamptz not null default '-infinity'
 ) with (fillfactor = 50);
 comment on table pipeline.owners is 'The queue''s view of each owner; the claim serves the waiting ones in turn.';
 comment on column pipeline.owners.running is 'Jobs of the owner in state running, kept by the guard trigger.';
-comment on column pipeline.owners.waiting is 'Whether a job may be due. True too often is harmless, false too often is not.';
+comment on column pipeline.owners.lanes is
+  'The sum of the lanes in which a job may be due. One too many is harmless, one too few is not.';
 comment on column pipeline.owners.taken is 'Jobs taken in the turn that has begun; at `priority` the turn is over.';
 comment on column pipeline.owners.served_at is 'When the last turn ended; the longest ago is served first.';
-create index owners_ready on pipeline.owners (served_at) where waiting and running < max_concurrent_jobs;
+-- Owners that run as much as they may stand in it too, and are passed over: there are never more than running jobs, and so
+-- counting a job that ends touches no index.
+create index owners_waiting on pipeline.owners (lanes, served_at) where lanes > 0;
 alter table pipeline.owners enable row level security;
 
 create table pipeline.wakeups (
@@ -210,11 +243,13 @@ begin
   select id, owner_id, created_at, state, attempt, failures from new_jobs order by id;
   insert into pipeline.wakeups (owner_id, due_at)
   select owner_id, min(available_at) from new_jobs group by owner_id;
+  insert into pipeline.queue (owner_id, lane, due_at, job_id)
+  select owner_id, lane, available_at, id from new_jobs;
   perform pg_catalog.pg_notify('pipeline_jobs', '');
   return null;
 end
 $$;
-comment on function pipeline.jobs_inserted is 'Begins the history of new jobs and wakes the listeners.';
+comment on function pipeline.jobs_inserted is 'Begins the history of new jobs, puts them into the queue and wakes the listeners.';
 create trigger jobs_inserted after insert on pipeline.jobs
   referencing new table as new_jobs
   for each statement execute function pipeline.jobs_inserted();
@@ -225,6 +260,7 @@ create function pipeline.jobs_updated()
   language plpgsql
   security definer
   set search_path = ''
+  set enable_nestloop = off  -- else a plan that was made for one job compares each of a thousand with every other
 as $$
 declare
   now constant timestamptz := pipeline.now();
@@ -236,21 +272,46 @@ declare
   cancelled boolean;
 begin
   with changed as materialized (
-    select n.id, n.owner_id, o.state as from_state, n.state as to_state, o.attempt as from_attempt, n.attempt, n.failures,
-           n.stage, coalesce(n.claimed_by, o.claimed_by) as claimed_by, n.error_class, n.error, n.available_at,
+    select n.id, n.owner_id, o.state as from_state, n.state as to_state, n.attempt, n.failures, n.stage,
+           coalesce(n.claimed_by, o.claimed_by) as claimed_by, n.error_class, n.error, n.available_at, n.lease_expires_at,
+           n.lane, o.owner_id as was_owner, o.lane as was_in_lane, o.available_at as was_due_at,
+           o.state <> n.state or o.attempt <> n.attempt as moved,
            (o.state = 'running')::int as stopped, (n.state = 'running')::int as started,
-           case when not exists (select from pipeline.job_transitions t where t.from_state = o.state and t.to_state = n.state)
+           case when o.state = n.state and o.attempt = n.attempt then null
+                when (o.state, n.state) not in (select t.from_state, t.to_state from pipeline.job_transitions t)
                 then format('Job %s cannot go from %s to %s.', n.id, o.state, n.state)
                 when n.attempt <> o.attempt + (n.state = 'running')::int
-                then format('The attempt of job %s cannot go from %s to %s.', n.id, o.attempt, n.attempt) end as wrong
+                then format('The attempt of job %s cannot go from %s to %s.', n.id, o.attempt, n.attempt)
+                -- Judged here, where whoever had to wait for the row has it.
+                when n.state = 'completed' and o.lease_expires_at <= now
+                then format('Job %s cannot be completed: its lease is over.', n.id) end as wrong
       from old_jobs o join new_jobs n using (id)
-     where o.state <> n.state or o.attempt <> n.attempt
+     where o.state <> n.state or o.attempt <> n.attempt or n.lease_expires_at < o.lease_expires_at
+        or n.state = 'available' and (o.owner_id, o.lane, o.available_at) <> (n.owner_id, n.lane, n.available_at)
   ),
   history as (
     insert into pipeline.job_events (job_id, owner_id, at, from_state, to_state, attempt, failures, stage, claimed_by,
                                      error_class, error)
     select id, owner_id, now, from_state, to_state, attempt, failures, stage, claimed_by, error_class, error
       from changed
+     where moved
+  ),
+  left_the_queue as (
+    -- one probe of the index for each, whatever the statistics say
+    delete from pipeline.queue q
+     where q.ctid = any (array(select (select i.ctid from pipeline.queue i
+                                        where i.owner_id = c.was_owner and i.lane = c.was_in_lane
+                                          and i.due_at = c.was_due_at and i.job_id = c.id)
+                                 from changed c
+                                where c.from_state = 'available'))
+  ),
+  joined_the_queue as (
+    insert into pipeline.queue (owner_id, lane, due_at, job_id)
+    select owner_id, lane, available_at, id from changed where to_state = 'available'
+  ),
+  leased as (
+    insert into pipeline.lease_checks (due_at, job_ids)
+    select min(lease_expires_at), array_agg(id) from changed where to_state = 'running' having count(*) > 0
   ),
   wakeups as (
     insert into pipeline.wakeups (owner_id, due_at)
@@ -288,7 +349,8 @@ begin
 end
 $$;
 comment on function pipeline.jobs_updated is
-  'The guard: refuses what is no row of job_transitions, appends to job_events, keeps owners.running, wakes listeners.';
+  'The guard: refuses what is no row of job_transitions, appends to job_events, keeps queue, lease_checks and owners.running, '
+  'wakes listeners.';
 create trigger jobs_updated after update on pipeline.jobs
   referencing old table as old_jobs new table as new_jobs
   for each statement execute function pipeline.jobs_updated();
@@ -301,6 +363,12 @@ create function pipeline.jobs_deleted()
 as $$
 begin
   delete from pipeline.job_events e where e.job_id in (select id from old_jobs);
+  delete from pipeline.queue q
+   where q.ctid = any (array(select (select i.ctid from pipeline.queue i
+                                      where i.owner_id = o.owner_id and i.lane = o.lane and i.due_at = o.available_at
+                                        and i.job_id = o.id)
+                               from old_jobs o
+                              where o.state = 'available'));
   perform pipeline.count_running(array_agg(d.owner_id), array_agg(0), array_agg(d.stopped))
     from (select owner_id, count(*)::integer as stopped
             from old_jobs
@@ -311,7 +379,7 @@ begin
   return null;
 end
 $$;
-comment on function pipeline.jobs_deleted is 'A removed job takes its history along, and counts no more as running.';
+comment on function pipeline.jobs_deleted is 'A removed job takes its history and its place in the queue along, and counts no more as running.';
 create trigger jobs_deleted after delete on pipeline.jobs
   referencing old table as old_jobs
   for each statement execute function pipeline.jobs_deleted();
@@ -320,12 +388,16 @@ create function pipeline.count_running(owner_ids uuid[], started integer[], stop
   returns void
   language plpgsql
   set search_path = ''
+  set enable_nestloop = on  -- what a trigger sets reaches the functions that it calls
 as $$
 declare
   now constant timestamptz := pipeline.now();
   known integer;
 begin
   -- In the order of their ids, so that two statements over several owners cannot wait for each other.
+  if cardinality(owner_ids) > 1 then
+    perform from pipeline.owners o where o.owner_id = any (owner_ids) order by o.owner_id for no key update;
+  end if;
   update pipeline.owners o
      set running = o.running + c.started - c.stopped,
          taken = case when o.taken + c.started >= o.priority then 0 else o.taken + c.started end,
@@ -335,8 +407,8 @@ begin
   get diagnostics known = row_count;
   if known < cardinality(owner_ids) then
     -- Only a raw UPDATE finds an owner without a row; the claim has made it before.
-    insert into pipeline.owners as o (owner_id, max_concurrent_jobs, priority, running, waiting)
-    select c.owner_id, l.max_concurrent_jobs, l.priority, greatest(c.started - c.stopped, 0), true
+    insert into pipeline.owners as o (owner_id, max_concurrent_jobs, priority, running, lanes)
+    select c.owner_id, l.max_concurrent_jobs, l.priority, greatest(c.started - c.stopped, 0), 3
       from unnest(owner_ids, started, stopped) as c (owner_id, started, stopped)
      cross join lateral pipeline.limits_of(c.owner_id) l
      where not exists (select from pipeline.owners x where x.owner_id = c.owner_id)
@@ -364,6 +436,7 @@ create function pipeline.jobs_broadcast()
   language plpgsql
   security definer
   set search_path = ''
+  set enable_nestloop = off
 as $$
 begin
   -- A project may run without Realtime; polling the view works all the same.

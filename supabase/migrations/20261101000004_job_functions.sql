@@ -30,24 +30,35 @@ $$;
 comment on function pipeline.backoff is 'The delay before the next try: doubling, capped, with a quarter of jitter either way.';
 
 -- An expired lease is a failure: whatever froze or killed the listener may be the file.
-create function pipeline.sweep(max_jobs integer default 100)
+create function pipeline.sweep(max_checks integer default 5)
   returns integer
   language plpgsql
   set search_path = ''
 as $$
 declare
+  looked_at bigint[];
   swept integer;
 begin
-  -- The usual case ends here, without an UPDATE that changes nothing and its triggers.
-  if not exists (select from pipeline.jobs j where j.state = 'running' and j.lease_expires_at <= pipeline.now()) then
+  -- The usual case ends here, after one probe.
+  if not exists (select from pipeline.lease_checks c where c.due_at <= pipeline.now()) then
     return 0;
   end if;
+  with due as (
+    delete from pipeline.lease_checks c
+     where c.id in (select d.id from pipeline.lease_checks d
+                     where d.due_at <= pipeline.now()
+                     order by d.due_at
+                     limit max_checks
+                       for update skip locked)
+    returning c.job_ids
+  )
+  select array_agg(i.job_id) into looked_at from due d cross join lateral unnest(d.job_ids) as i (job_id);
+
   with expired as (
     select j.id
       from pipeline.jobs j
-     where j.state = 'running' and j.lease_expires_at <= pipeline.now()
-     order by j.lease_expires_at
-     limit max_jobs
+     where j.id = any (looked_at) and j.state = 'running' and j.lease_expires_at <= pipeline.now()
+     order by j.id
        for no key update skip locked
   )
   update pipeline.jobs j
@@ -62,30 +73,31 @@ begin
     from expired e, pipeline.settings s
    where j.id = e.id;
   get diagnostics swept = row_count;
+
+  -- Renewed meanwhile, or locked by somebody whose change may be undone.
+  insert into pipeline.lease_checks (due_at, job_ids)
+  select min(j.lease_expires_at), array_agg(j.id)
+    from pipeline.jobs j
+   where j.id = any (looked_at) and j.state = 'running'
+  having count(*) > 0;
   return swept;
 end
 $$;
-comment on function pipeline.sweep is 'Takes expired leases back, at most so many; every claim begins with it.';
+comment on function pipeline.sweep is
+  'Takes expired leases back, from at most so many due checks, and has the others looked at again; every claim begins with it.';
 
--- Marks the owners of due wake-ups as waiting. It looks in two ways, each of them bounded: at the wake-ups that are due
--- longest, and owner by owner from a random place on, so that neither one owner's ten thousand uploads nor ten thousand
--- owners in backoff stand before the next owner's first. An owner whose row is locked keeps the wake-up for the next claim.
-create function pipeline.wake(max_owners integer default 50)
-  returns integer
-  language plpgsql
+-- Marks the owners of due wake-ups as waiting. Where there are many it looks in two ways, each of them bounded: at the
+-- wake-ups that are due longest, and owner by owner from a random place on, so that neither one owner's ten thousand uploads
+-- nor ten thousand owners in backoff stand before the next owner's first. An owner whose row is locked keeps the wake-up for
+-- the next claim.
+create function pipeline.due_owners(max_owners integer, first uuid[])
+  returns uuid[]
+  language sql
+  volatile
   set search_path = ''
 as $$
-declare
-  due uuid[];
-  woken uuid[];
-  start constant uuid := gen_random_uuid();
-begin
-  -- The usual case, an idle queue, ends here after one probe.
-  if not exists (select from pipeline.wakeups w where w.due_at <= pipeline.now()) then
-    return 0;
-  end if;
   with recursive walk as (
-    select (select w.owner_id from pipeline.wakeups w where w.owner_id >= start order by w.owner_id limit 1) as owner_id, 1 as step
+    select (select w.owner_id from pipeline.wakeups w where w.owner_id >= (select gen_random_uuid()) order by w.owner_id limit 1) as owner_id, 1 as step
     union all
     select (select w.owner_id from pipeline.wakeups w where w.owner_id > k.owner_id order by w.owner_id limit 1), k.step + 1
       from walk k
@@ -103,19 +115,48 @@ begin
     union
     select k.owner_id from wrapped k
     union
-    (select w.owner_id from pipeline.wakeups w where w.due_at <= pipeline.now() order by w.due_at limit max_owners)
+    select unnest(first)
   )
-  select array_agg(c.owner_id order by c.owner_id) into due
+  select array_agg(c.owner_id)
     from candidates c
    where c.owner_id is not null
      -- one probe for each, where exists() would read all wake-ups that are due
-     and (select true from pipeline.wakeups w where w.owner_id = c.owner_id and w.due_at <= pipeline.now() limit 1);
+     and (select true from pipeline.wakeups w where w.owner_id = c.owner_id and w.due_at <= pipeline.now() limit 1)
+$$;
+comment on function pipeline.due_owners is 'Owners of due wake-ups: the first ones, and so many from a random place on.';
+
+create function pipeline.lanes_due(owner_id uuid)
+  returns smallint
+  language sql
+  stable
+  set search_path = ''
+as $$
+  select coalesce(sum(l.lane), 0)::smallint
+    from unnest('{1, 2}'::smallint[]) as l (lane)
+   where exists (select from pipeline.queue q where q.owner_id = $1 and q.lane = l.lane and q.due_at <= pipeline.now())
+$$;
+comment on function pipeline.lanes_due is 'The sum of the lanes in which a job of the owner is due.';
+
+create function pipeline.wake(max_owners integer default 50)
+  returns integer
+  language plpgsql
+  set search_path = ''
+as $$
+declare
+  due uuid[];
+  woken uuid[];
+begin
+  select array_agg(f.owner_id order by f.owner_id)
+    into due
+    from (select w.owner_id from pipeline.wakeups w where w.due_at <= pipeline.now() order by w.due_at limit max_owners) f;
   if due is null then
     return 0;
   end if;
-
+  if cardinality(due) = max_owners then
+    due := pipeline.due_owners(max_owners, due);
+  end if;
   insert into pipeline.owners (owner_id, max_concurrent_jobs, priority)
-  select d, l.max_concurrent_jobs, l.priority from unnest(due) d cross join lateral pipeline.limits_of(d) l
+  select distinct d, l.max_concurrent_jobs, l.priority from unnest(due) d cross join lateral pipeline.limits_of(d) l
    where not exists (select from pipeline.owners o where o.owner_id = d)
    order by d  -- two claims that meet at new owners wait for each other here
   on conflict do nothing;
@@ -127,7 +168,7 @@ begin
        for no key update skip locked
   ),
   marked as (
-    update pipeline.owners o set waiting = true from locked l where o.owner_id = l.owner_id and not o.waiting
+    update pipeline.owners o set lanes = o.lanes | pipeline.lanes_due(o.owner_id) from locked l where o.owner_id = l.owner_id
   )
   select array_agg(l.owner_id) into woken from locked l;
 
@@ -153,49 +194,72 @@ as $$
 #variable_conflict use_column
 declare
   now timestamptz;
+  open_lanes smallint[] := '{2, 1}';  -- what has begun goes first
   ready uuid[];
   rooms integer[];
   turns integer[];
   wanted integer := max_jobs;
+  asked integer;
   found_jobs integer;
+  held integer;
+  busy uuid;
 begin
   if max_jobs <= 0 or exists (select from pipeline.settings s where s.paused or s.schema_version <> claim.schema_version) then
     return;
   end if;
-  perform pipeline.sweep();
-  perform pipeline.wake();
+  held := pipeline.sweep() + pipeline.wake();
 
   -- Again while jobs are wanted and owners are ready: some wait for nothing any more, and their places go to the next. So a
   -- claim that returns nothing says that nothing is due. Bounded, for owners whose jobs somebody else has locked.
   for again in 1..20 loop
-    select array_agg(r.owner_id order by r.served_at), array_agg(r.room order by r.served_at),
-           array_agg(r.turn order by r.served_at)
+    select array_agg(r.owner_id), array_agg(r.room), array_agg(r.turn)
       into ready, rooms, turns
-      from (select o.owner_id, o.served_at, o.max_concurrent_jobs - o.running as room, o.priority - o.taken as turn
-              from pipeline.owners o
-             where o.waiting and o.running < o.max_concurrent_jobs
-             order by o.served_at
-             limit wanted
-               for no key update skip locked) r;
-    exit when ready is null;
+      from (select l.*
+              from generate_series(1, 3) as lanes
+             cross join lateral (
+                     select o.owner_id, o.served_at, o.max_concurrent_jobs - o.running as room, o.priority - o.taken as turn
+                       from pipeline.owners o
+                      where o.lanes = lanes.lanes and o.lanes > 0 and o.running < o.max_concurrent_jobs
+                      order by o.served_at
+                      limit wanted
+                        for no key update skip locked) l
+             order by l.served_at
+             limit wanted) r;
+    if ready is null then
+      -- Another claim may be serving those who are ready. Its end is worth waiting for: it is near, and whoever comes back
+      -- later instead comes too late. But only while nothing is held that somebody could wait for.
+      exit when again > 1 or held > 0;
+      select o.owner_id into busy
+        from pipeline.owners o
+       where o.lanes in (1, 2, 3) and o.lanes > 0 and o.running < o.max_concurrent_jobs
+       limit 1;
+      exit when busy is null;
+      perform from pipeline.owners o where o.owner_id = busy for no key update;
+      continue;
+    end if;
 
     -- A turn's jobs of each owner; where owners are fewer than jobs asked for, what is left over goes round again, up to each
     -- owner's room. Rows are found again by their place (ctid), which cannot change under the lock.
     now := pipeline.now();
+    asked := wanted;
     return query
     with candidates as (
       select j.ctid, (j.nth - 1) / u.turn as round, u.place
         from unnest(ready, rooms, turns) with ordinality as u (owner_id, room, turn, place)
-       cross join lateral (select l.ctid, row_number() over () as nth
-                             from (select i.ctid
-                                     from pipeline.jobs i
-                                    where i.owner_id = u.owner_id and i.state = 'available' and i.available_at <= now
-                                    order by i.available_at, i.id
-                                    limit least(u.room, case when cardinality(ready) < wanted then wanted else u.turn end)
-                                      for no key update skip locked) l) j
+       cross join lateral (
+               select l.ctid, row_number() over () as nth
+                 from (select i.ctid
+                         from unnest(open_lanes) as o (lane)
+                        cross join lateral (select q.job_id from pipeline.queue q
+                                             where q.owner_id = u.owner_id and q.lane = o.lane and q.due_at <= now
+                                             order by q.due_at, q.job_id) q
+                        cross join lateral (select j.ctid from pipeline.jobs j
+                                             where j.id = q.job_id and j.state = 'available'
+                                               for no key update skip locked) i
+                        limit least(u.room, case when cardinality(ready) < asked then asked else u.turn end)) l) j
     ),
     taken as (
-      select c.ctid from candidates c order by c.round, c.place limit wanted
+      select c.ctid from candidates c order by c.round, c.place limit asked
     )
     update pipeline.jobs j
        set state = 'running', attempt = j.attempt + 1, stage = 'fetch', progress = 0,
@@ -208,17 +272,17 @@ begin
     get diagnostics found_jobs = row_count;
     wanted := wanted - found_jobs;
 
-    -- Judged in a statement after the owners' locks, so that no job that was committed before them is overlooked. Who had
-    -- nothing to give, or whose jobs somebody else has locked, goes to the end of the line like those who were served.
+    -- Whether they still wait is asked of those who gave less than they were asked for, in a statement after the owners'
+    -- locks, so that no job that was committed before them is overlooked. Who gave nothing, since somebody else has locked
+    -- it, goes to the end of the line like those who were served.
     update pipeline.owners o
-       set waiting = d.due, served_at = case when o.max_concurrent_jobs - o.running = d.room then pipeline.now() else o.served_at end
-      from (select u.owner_id, u.room,
-                   exists (select from pipeline.jobs j
-                            where j.owner_id = u.owner_id and j.state = 'available' and j.available_at <= now) as due
-              from unnest(ready, rooms) as u (owner_id, room)
-            offset 0) d
-     where o.owner_id = d.owner_id and (not d.due or o.max_concurrent_jobs - o.running = d.room);
-    exit when wanted = 0;
+       set lanes = pipeline.lanes_due(o.owner_id),
+           served_at = case when u.room = o.max_concurrent_jobs - o.running then now else o.served_at end
+      from unnest(ready, rooms, turns) as u (owner_id, room, turn)
+     where o.owner_id = u.owner_id
+       and u.room - (o.max_concurrent_jobs - o.running)
+           < least(u.room, case when cardinality(ready) < asked then asked else u.turn end);
+    exit when wanted = 0 or cardinality(ready) < asked;
   end loop;
 end
 $$;
@@ -266,18 +330,22 @@ comment on function pipeline.report is 'Shows stage and progress (0 to 1) of a r
 
 create function pipeline.complete(job_ids bigint[], attempts integer[])
   returns setof bigint
-  language sql
+  language plpgsql
   security definer
   set search_path = ''
   set plan_cache_mode = force_generic_plan
 as $$
-  -- In the order of their ids. Who has waited for a row's lock judges the row, and the clock, anew.
+declare
+  now constant timestamptz := pipeline.now();
+begin
+  -- In the order of their ids. Who has waited for a row's lock judges the row anew, and the guard the clock.
+  return query
   update pipeline.jobs j
-     set state = 'completed', finished_at = pipeline.now(), claimed_by = null, lease_expires_at = null,
-         stage = 'publish', progress = 1
+     set state = 'completed', finished_at = now, claimed_by = null, lease_expires_at = null, stage = 'publish', progress = 1
     from (select h.id, h.attempt from unnest(job_ids, attempts) as h (id, attempt) order by h.id) h
-   where j.id = h.id and j.attempt = h.attempt and j.state = 'running' and j.lease_expires_at > pipeline.now()
-  returning j.id
+   where j.id = h.id and j.attempt = h.attempt and j.state = 'running' and j.lease_expires_at > now
+  returning j.id;
+end
 $$;
 comment on function pipeline.complete is 'Ends running jobs as completed and returns those whose lease was still held. Publish calls it.';
 

@@ -1,27 +1,37 @@
 -- What operators and analysts ask, as views over the tables: is the queue well, what is stuck, does everything still hold.
 -- And the retention, which keeps the tables from growing with what nobody asks for any more.
 
--- Each part reads one partial index, none of which holds a job that has ended well: the cost is that of what waits.
+create view pipeline.dead_jobs with (security_invoker = true) as
+select j.id, j.owner_id, j.name, j.stage, j.attempt, j.failures, j.error_class, j.error, j.error_detail, j.finished_at
+  from pipeline.jobs j
+ where j.state = 'dead'
+   and j.error_class not in ('cancelled', 'superseded', 'deleted');  -- says nothing new; it names the index
+comment on view pipeline.dead_jobs is 'Jobs that failed for good, with the reason for the owner and the one for the operator.';
+
+-- It reads the small tables beside the jobs and the index of failed ones: the cost is that of what waits.
 create view pipeline.queue_health with (security_invoker = true) as
-select a.due, a.startable, a.waiting_for_retry, r.running, r.expired_leases, d.dead,
+select a.due, a.startable, a.waiting_for_retry, r.running, e.expired_leases, d.dead,
        coalesce(extract(epoch from t.now - a.due_since), 0)::real as oldest_due_seconds,
        s.paused, l.listeners, l.listener_last_seen_at
   from (select pipeline.now() as now offset 0) t
  cross join lateral (
          select coalesce(sum(o.due), 0)::bigint as due, coalesce(sum(least(o.due, o.room)), 0)::bigint as startable,
                 coalesce(sum(o.waiting_for_retry), 0)::bigint as waiting_for_retry, min(o.due_since) as due_since
-           from (select count(*) filter (where j.available_at <= t.now) as due,
-                        count(*) filter (where j.available_at > t.now) as waiting_for_retry,
-                        min(j.available_at) filter (where j.available_at <= t.now) as due_since,
-                        (select coalesce(max(w.max_concurrent_jobs - w.running), (pipeline.limits_of(j.owner_id)).max_concurrent_jobs)
-                           from pipeline.owners w where w.owner_id = j.owner_id) as room
-                   from pipeline.jobs j
-                  where j.state = 'available'
-                  group by j.owner_id) o) a
+           from (select count(*) filter (where q.due_at <= t.now) as due,
+                        count(*) filter (where q.due_at > t.now) as waiting_for_retry,
+                        min(q.due_at) filter (where q.due_at <= t.now) as due_since,
+                        (select coalesce(max(w.max_concurrent_jobs - w.running), (pipeline.limits_of(q.owner_id)).max_concurrent_jobs)
+                           from pipeline.owners w where w.owner_id = q.owner_id) as room
+                   from pipeline.queue q
+                  group by q.owner_id) o) a
+ cross join (select coalesce(sum(o.running), 0)::bigint as running from pipeline.owners o) r
  cross join lateral (
-         select count(*) as running, count(*) filter (where j.lease_expires_at <= t.now) as expired_leases
-           from pipeline.jobs j where j.state = 'running') r
- cross join (select count(*) as dead from pipeline.jobs j where j.state = 'dead') d
+         select count(*) as expired_leases
+           from pipeline.lease_checks c
+          cross join lateral unnest(c.job_ids) as i (job_id)
+           join pipeline.jobs j on j.id = i.job_id and j.state = 'running' and j.lease_expires_at <= t.now
+          where c.due_at <= t.now) e
+ cross join (select count(*) as dead from pipeline.dead_jobs) d
  cross join pipeline.settings s
  cross join lateral (
          select count(*) filter (where i.stopped_at is null and i.seen_at > t.now - interval '1 minute') as listeners,
@@ -30,12 +40,6 @@ select a.due, a.startable, a.waiting_for_retry, r.running, r.expired_leases, d.d
 comment on view pipeline.queue_health is
   'One row: how much is due, how old the oldest is, and whether anybody works. `startable + running` is what an autoscaler '
   'wants to know: due jobs beyond their owners'' limits would only wait in a further listener too.';
-
-create view pipeline.dead_jobs with (security_invoker = true) as
-select j.id, j.owner_id, j.name, j.stage, j.attempt, j.failures, j.error_class, j.error, j.error_detail, j.finished_at
-  from pipeline.jobs j
- where j.state = 'dead';
-comment on view pipeline.dead_jobs is 'Jobs that failed for good, with the reason for the owner and the one for the operator.';
 
 create view pipeline.throughput with (security_invoker = true) as
 select date_trunc('hour', e.at) as hour,
@@ -59,8 +63,19 @@ union all
 select 'a due job that nobody is woken for', j.id::text, j.owner_id::text
   from pipeline.jobs j
  where j.state = 'available' and j.available_at <= pipeline.now()
-   and not exists (select from pipeline.owners o where o.owner_id = j.owner_id and o.waiting)
+   and not exists (select from pipeline.owners o where o.owner_id = j.owner_id and o.lanes & j.lane > 0)
    and not exists (select from pipeline.wakeups w where w.owner_id = j.owner_id)
+union all
+select 'an available job that is not in the queue, or a queued one that is not available', coalesce(j.id, q.job_id)::text, j.state
+  from (select * from pipeline.jobs where state = 'available') j
+  full join pipeline.queue q
+    on q.job_id = j.id and q.owner_id = j.owner_id and q.lane = j.lane and q.due_at = j.available_at
+ where j.id is null or q.job_id is null
+union all
+select 'a lease that nobody looks at when it ends', j.id::text, j.lease_expires_at::text
+  from pipeline.jobs j
+ where j.state = 'running'
+   and not exists (select from pipeline.lease_checks c where c.due_at <= j.lease_expires_at and j.id = any (c.job_ids))
 union all
 select 'a committed file without a job', o.id::text, o.name
   from storage.objects o

@@ -43,6 +43,8 @@ delete from pipeline.chunks;
 delete from pipeline.embeddings;
 delete from pipeline.embedding_purchases;
 delete from pipeline.wakeups;
+delete from pipeline.queue;
+delete from pipeline.lease_checks;
 delete from pipeline.owners;
 delete from realtime.messages;
 update pipeline.settings set paused = false, paused_at = null;

@@ -31,7 +31,9 @@ async def test_the_guard_refuses_an_illegal_transition_whoever_asks(db, illegal)
     await db.upload(await db.sign_up(), "a.txt")
     with pytest.raises(psycopg.errors.CheckViolation, match=f"cannot go from available to {illegal}"):
         await db.run(
-            "update pipeline.jobs set state = %s, finished_at = now(), error = case when %s = 'dead' then 'x' end",
+            "update pipeline.jobs set state = %s, finished_at = now(), error = case when %s = 'dead' then 'x' end, "
+            "error_class = case when %s = 'dead' then 'permanent' end",
+            illegal,
             illegal,
             illegal,
         )
@@ -52,7 +54,8 @@ async def test_every_transition_that_is_no_row_is_refused(db):
         "finished_at = case when %(to)s in ('completed', 'dead', 'cancelled') then now() end, "
         "lease_expires_at = case when %(to)s = 'running' then now() + interval '1 hour' end, "
         "claimed_by = case when %(to)s = 'running' then 'x' end, "
-        "error = case when %(to)s in ('dead', 'cancelled') then 'x' end where id = %(id)s"
+        "error = case when %(to)s in ('dead', 'cancelled') then 'x' end, "
+        "error_class = case when %(to)s in ('dead', 'cancelled') then 'permanent' end where id = %(id)s"
     )
     for start, path in paths.items():
         for end in State:
