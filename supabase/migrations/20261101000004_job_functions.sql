@@ -194,7 +194,9 @@ as $$
 #variable_conflict use_column
 declare
   now timestamptz;
+  shut text[];
   open_lanes smallint[] := '{2, 1}';  -- what has begun goes first
+  open_sum integer := 3;
   ready uuid[];
   rooms integer[];
   turns integer[];
@@ -207,6 +209,11 @@ begin
   if max_jobs <= 0 or exists (select from pipeline.settings s where s.paused or s.schema_version <> claim.schema_version) then
     return;
   end if;
+  shut := pipeline.shut_stages(listener);
+  if cardinality(shut) > 0 then
+    open_lanes := array(select l from unnest(open_lanes) l where case l when 1 then 'parse' else 'embed' end <> all (shut));
+    open_sum := coalesce((select sum(l) from unnest(open_lanes) l), 0);
+  end if;
   held := pipeline.sweep() + pipeline.wake();
 
   -- Again while jobs are wanted and owners are ready: some wait for nothing any more, and their places go to the next. So a
@@ -215,7 +222,7 @@ begin
     select array_agg(r.owner_id), array_agg(r.room), array_agg(r.turn)
       into ready, rooms, turns
       from (select l.*
-              from generate_series(1, 3) as lanes
+              from (select s from generate_series(1, 3) s where s & open_sum > 0) as lanes (lanes)
              cross join lateral (
                      select o.owner_id, o.served_at, o.max_concurrent_jobs - o.running as room, o.priority - o.taken as turn
                        from pipeline.owners o
@@ -231,7 +238,7 @@ begin
       exit when again > 1 or held > 0;
       select o.owner_id into busy
         from pipeline.owners o
-       where o.lanes in (1, 2, 3) and o.lanes > 0 and o.running < o.max_concurrent_jobs
+       where o.lanes in (1, 2, 3) and o.lanes & open_sum > 0 and o.lanes > 0 and o.running < o.max_concurrent_jobs
        limit 1;
       exit when busy is null;
       perform from pipeline.owners o where o.owner_id = busy for no key update;
@@ -288,7 +295,7 @@ end
 $$;
 comment on function pipeline.claim is
   'Takes up to max_jobs due jobs under a lease: expired leases first go back, owners are served in turn, each up to its '
-  'max_concurrent_jobs exactly. Nothing while paused, or for a listener of another schema_version.';
+  'max_concurrent_jobs exactly. Nothing while paused, or for a listener of another schema_version; no job whose lane is shut.';
 
 create function pipeline.heartbeat(job_ids bigint[], attempts integer[], lease interval)
   returns setof bigint
