@@ -35,6 +35,10 @@ select gen_random_uuid(), md5('owner ' || n %% %(owners)s)::uuid, gen_random_uui
   from generate_series(%(first)s::bigint, %(last)s::bigint) n,
        lateral (select pipeline.now() - interval '1 day' + n * interval '1 millisecond') t (at)
 """
+_QUEUE = """
+insert into pipeline.queue (owner_id, lane, due_at, job_id)
+select owner_id, lane, available_at, id from pipeline.jobs where state = 'available' and id > %s order by id
+"""
 _WAKE_UPS = """
 insert into pipeline.wakeups (owner_id, due_at)
 select md5('owner ' || n)::uuid, pipeline.now() from generate_series(0, %s - 1) n
@@ -127,6 +131,8 @@ def _fill(admin: psycopg.Connection, first: int, last: int, state: str, owners: 
             },
         )
     admin.execute("set session_replication_role = origin")
+    if state == "available":
+        admin.execute(_QUEUE.encode(), (first,))
 
 
 def _wake(admin: psycopg.Connection, owners: int) -> None:
@@ -140,7 +146,7 @@ def _wake(admin: psycopg.Connection, owners: int) -> None:
 def _time(
     admin: psycopg.Connection, worker: psycopg.Connection, rows: list[dict[str, Any]], claims: int, **size: int
 ) -> None:
-    admin.execute("vacuum analyze pipeline.jobs, pipeline.owners, pipeline.wakeups")
+    admin.execute("vacuum analyze pipeline.jobs, pipeline.owners, pipeline.wakeups, pipeline.queue")
     admin.execute("checkpoint")
     # A claim of a hundred takes a good part of a small queue: fewer of them there.
     hundreds = max(1, min(claims, size["queued"] // 200))

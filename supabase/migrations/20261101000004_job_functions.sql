@@ -86,6 +86,27 @@ $$;
 comment on function pipeline.sweep is
   'Takes expired leases back, from at most so many due checks, and has the others looked at again; every claim begins with it.';
 
+create function pipeline.running_of(owner_id uuid)
+  returns bigint[]
+  language plpgsql
+  stable
+  set search_path = ''
+as $$
+begin
+  if not exists (select from pipeline.owners o where o.owner_id = running_of.owner_id and o.running > 0) then
+    return '{}';
+  end if;
+  return array(select j.id
+                 from pipeline.lease_checks c
+                cross join lateral unnest(c.job_ids) as i (job_id)
+                cross join lateral (select r.id from pipeline.jobs r
+                                     where r.id = i.job_id and r.owner_id = running_of.owner_id and r.state = 'running'
+                                    offset 0) j
+                order by j.id);
+end
+$$;
+comment on function pipeline.running_of is 'The owner''s running jobs, in order; found among those whose leases are to be looked at.';
+
 -- Marks the owners of due wake-ups as waiting. Where there are many it looks in two ways, each of them bounded: at the
 -- wake-ups that are due longest, and owner by owner from a random place on, so that neither one owner's ten thousand uploads
 -- nor ten thousand owners in backoff stand before the next owner's first. An owner whose row is locked keeps the wake-up for

@@ -86,7 +86,7 @@ begin
   update pipeline.jobs j
      set state = 'cancelled', finished_at = pipeline.now(), claimed_by = null, lease_expires_at = null,
          error_class = 'deleted', error = 'The user was deleted.'
-   where j.owner_id = request_erasure.owner_id and j.state = 'running';
+   where j.id = any (pipeline.running_of(request_erasure.owner_id)) and j.state = 'running';
   -- Not an update: a claim may be about to insert the row.
   insert into pipeline.owners as o (owner_id, max_concurrent_jobs, priority)
   values (request_erasure.owner_id, 0, 1)
@@ -171,7 +171,7 @@ begin
   update pipeline.jobs j
      set state = 'cancelled', finished_at = pipeline.now(), claimed_by = null, lease_expires_at = null,
          error_class = 'deleted', error = 'The user was deleted.'
-   where j.owner_id = erasure.owner_id and j.state = 'running';
+   where j.id = any (pipeline.running_of(erasure.owner_id)) and j.state = 'running';
   return erasure.id;
 end
 $$;

@@ -267,7 +267,7 @@ class Queue(RuleBasedStateMachine):
                 case "throttled":
                     self.waits(job.due, retry_after or 30, 1.2 * (retry_after or 30))
                 case _:
-                    self.waits(job.due, 60, 60)
+                    self.waits(job.due, retry_after or 60, retry_after or 60)
 
     @has_leases
     @rule(picks=picks)
