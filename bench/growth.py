@@ -40,8 +40,8 @@ insert into pipeline.queue (owner_id, lane, due_at, job_id)
 select owner_id, lane, available_at, id from pipeline.jobs where state = 'available' and id > %s order by id
 """
 _WAKE_UPS = """
-insert into pipeline.wakeups (owner_id, due_at)
-select md5('owner ' || n)::uuid, pipeline.now() from generate_series(0, %s - 1) n
+insert into pipeline.wakeups (owner_id, lane, due_at)
+select md5('owner ' || n)::uuid, 1, pipeline.now() from generate_series(0, %s - 1) n
 """
 _CLEAR = """
 truncate pipeline.documents, pipeline.jobs, pipeline.job_events, pipeline.owners, pipeline.wakeups, pipeline.queue,

@@ -187,6 +187,7 @@ alter table pipeline.owners enable row level security;
 create table pipeline.wakeups (
   id       bigint generated always as identity primary key,
   owner_id uuid not null,
+  lane     smallint not null,
   due_at   timestamptz not null
 );
 comment on table pipeline.wakeups is 'Owners for whom a job becomes due; consumed by the claim.';
@@ -241,8 +242,8 @@ begin
   end if;
   insert into pipeline.job_events (job_id, owner_id, at, to_state, attempt, failures)
   select id, owner_id, created_at, state, attempt, failures from new_jobs order by id;
-  insert into pipeline.wakeups (owner_id, due_at)
-  select owner_id, min(available_at) from new_jobs group by owner_id;
+  insert into pipeline.wakeups (owner_id, lane, due_at)
+  select owner_id, lane, min(available_at) from new_jobs group by owner_id, lane;
   insert into pipeline.queue (owner_id, lane, due_at, job_id)
   select owner_id, lane, available_at, id from new_jobs;
   perform pg_catalog.pg_notify('pipeline_jobs', '');
@@ -314,8 +315,8 @@ begin
     select min(lease_expires_at), array_agg(id) from changed where to_state = 'running' having count(*) > 0
   ),
   wakeups as (
-    insert into pipeline.wakeups (owner_id, due_at)
-    select owner_id, min(available_at) from changed where to_state = 'available' group by owner_id
+    insert into pipeline.wakeups (owner_id, lane, due_at)
+    select owner_id, lane, min(available_at) from changed where to_state = 'available' group by owner_id, lane
     returning true
   ),
   counts as (

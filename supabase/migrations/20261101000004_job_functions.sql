@@ -182,23 +182,26 @@ begin
    order by d  -- two claims that meet at new owners wait for each other here
   on conflict do nothing;
 
-  with locked as (
-    select o.owner_id from pipeline.owners o
-     where o.owner_id = any (due)
-     order by o.owner_id
-       for no key update skip locked
-  ),
-  marked as (
-    update pipeline.owners o set lanes = o.lanes | pipeline.lanes_due(o.owner_id) from locked l where o.owner_id = l.owner_id
-  )
-  select array_agg(l.owner_id) into woken from locked l;
+  select array_agg(l.owner_id)
+    into woken
+    from (select o.owner_id from pipeline.owners o
+           where o.owner_id = any (due)
+           order by o.owner_id
+             for no key update skip locked) l;
 
-  delete from pipeline.wakeups w
-   where w.id in (select x.id
-                    from unnest(woken) o (owner_id)
-                   cross join lateral (select i.id from pipeline.wakeups i
-                                        where i.owner_id = o.owner_id and i.due_at <= pipeline.now()
-                                        limit 5000 for update skip locked) x);
+  with consumed as (
+    delete from pipeline.wakeups w
+     where w.id = any (array(select x.id
+                               from unnest(woken) o (owner_id)
+                              cross join lateral (select i.id from pipeline.wakeups i
+                                                   where i.owner_id = o.owner_id and i.due_at <= pipeline.now()
+                                                   limit 5000 for update skip locked) x))
+    returning w.owner_id, w.lane
+  )
+  update pipeline.owners o
+     set lanes = o.lanes | c.lanes
+    from (select c.owner_id, bit_or(c.lane) as lanes from consumed c group by c.owner_id) c
+   where o.owner_id = c.owner_id and o.lanes <> o.lanes | c.lanes;
   return coalesce(cardinality(woken), 0);
 end
 $$;
