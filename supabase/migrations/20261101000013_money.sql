@@ -185,9 +185,6 @@ as $$
 begin
   update pipeline.jobs j set available_at = pipeline.now()
    where j.state = 'available' and j.error_class = 'budget' and j.available_at > pipeline.now();
-  insert into pipeline.wakeups (owner_id, due_at)
-  select distinct j.owner_id, pipeline.now() from pipeline.jobs j where j.state = 'available' and j.error_class = 'budget';
-  perform pg_catalog.pg_notify('pipeline_jobs', '');
   return null;
 end
 $$;
