@@ -31,6 +31,11 @@ class User:
         self.id = user_id
         self.email = email
 
+    @property
+    def token(self) -> str:
+        """The access token, as a client without the SDK sends it."""
+        return self.client.options.headers["Authorization"].removeprefix("Bearer ")
+
     async def upload(self, name: str, content: bytes, *, upsert: bool = False) -> None:
         await self.client.storage.from_("documents").upload(
             f"{self.id}/{name}", content, {"upsert": "true" if upsert else "false"}

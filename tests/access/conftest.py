@@ -9,6 +9,7 @@ import pytest_asyncio
 from psycopg.rows import dict_row
 
 from pipeline.embedded.postgres import SUPERUSER
+from tests.access.wire import Street, open_street
 from tests.access.world import World, furnish
 from tests.sql.conftest import Database, cloned, server  # noqa: F401 (fixture)
 
@@ -28,6 +29,13 @@ async def w(furnished: World) -> AsyncIterator[World]:
         yield furnished
     finally:
         furnished.connection.rollback()
+
+
+@pytest_asyncio.fixture(scope="module")
+async def street(project) -> AsyncIterator[Street]:
+    """Two users with published documents, over HTTP."""
+    async with open_street(project) as street:
+        yield street
 
 
 __all__ = ["Database"]
