@@ -75,7 +75,7 @@ def _run_child(file: int, output: int, request: dict[str, Any], fence: int | Non
                 wire.send(sock, wire.ERROR, [problem.message, problem.detail])
                 status = 0
             except MemoryError:
-                status = 71
+                status = wire.OUT_OF_MEMORY
     finally:
         os._exit(status)
 

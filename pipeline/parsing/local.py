@@ -33,6 +33,7 @@ _FRAME_SLACK = 65_536
 _BOOTSTRAP = "import sys; sys.path.append(sys.argv.pop(1)); from pipeline.parsing.child import main; main()"
 
 STOPPED = "The file could not be read: the parser stopped while reading it."
+TOO_HUNGRY = "The file could not be read: it takes more memory than one file may."
 TOO_SLOW = "The file could not be read in the time that one file may take."
 TOO_MUCH_TEXT = "The file holds more text than one document may have here. Upload it in parts."
 
@@ -118,7 +119,7 @@ class LocalParser:
                         raise Transient(STOPPED, detail="the child sent no page")
                     return Parsed(pages, failed)
                 case wire.EXIT, code:
-                    raise Transient(STOPPED, detail=_how_it_ended(code))
+                    raise Transient(TOO_HUNGRY if code == wire.OUT_OF_MEMORY else STOPPED, detail=_how_it_ended(code))
                 case _:
                     break
         raise Transient(STOPPED, detail="the child sent what no parser sends")
@@ -277,7 +278,7 @@ def _bare_environment() -> dict[str, str]:
 def _how_it_ended(code: object) -> str:
     if not isinstance(code, int):
         return "the child ended in an unknown way"
-    if code == 71:
+    if code == wire.OUT_OF_MEMORY:
         return "the child ran out of memory"
     if code < 0:
         with contextlib.suppress(ValueError):

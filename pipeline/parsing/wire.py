@@ -19,6 +19,8 @@ ERROR = b"E"  # [message for the owner, detail for the log]: this file can never
 DONE = b"D"  # null: every page was sent
 EXIT = b"X"  # the exit code, or minus the signal, from the fork server
 
+OUT_OF_MEMORY = 71  # an exit code
+
 _HEADER = struct.Struct(">cI")
 
 

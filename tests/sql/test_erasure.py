@@ -125,6 +125,12 @@ async def test_all_of_it_goes_and_the_receipt_names_nobody(db):
     await db.delete(user, "0.txt")
     await db.run("insert into pipeline.limits (owner_id, max_documents) values (%s, 50)", user)
     await published(db, other, "0.txt", "only in 0", "in all of them")
+    await db.run("insert into pipeline.budgets (scope, owner_id, period, amount) values ('owner', %s, 'day', 5)", user)
+    await db.run(
+        "insert into pipeline.ledger (state, sends_at, settled_at, owner_id, document_id, job_id, attempt, provider, "
+        "fingerprint, stage, model, amount) select 'confirmed', created_at, created_at, owner_id, document_id, id, 1, "
+        "'openai', 'key', 'embed', 'text-embedding-3-small', 0.25 from pipeline.jobs"
+    )
     left = await db.all("select owner_id, content from pipeline.chunks where owner_id = %s order by id", other)
     heard = (await db.one("select count(*) as n from realtime.messages where topic like %s", f"user:{user}:%"))["n"]
     assert heard > 0
@@ -141,6 +147,10 @@ async def test_all_of_it_goes_and_the_receipt_names_nobody(db):
         "jobs": 4,
     }
     assert receipt["events"] > 8 and receipt["messages"] >= heard
+    costs = "select count(*)::int as n, sum(amount)::float as dollars from pipeline.ledger where owner_id = %s"
+    assert await db.one(costs, receipt["pseudonym"]) == {"n": 4, "dollars": 1.0}
+    assert (await db.one("select sum(amount)::float as n from pipeline.spent_days where owner_id is null"))["n"] == 1.25
+    assert receipt["costs"] == 4
     assert receipt["pseudonym"] == (await db.one("select pipeline.pseudonym(%s)", user))["pseudonym"] != user
     assert (await db.one("select owner_id from pipeline.erasures"))["owner_id"] is None
     for table, column in await all_text(db):

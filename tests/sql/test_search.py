@@ -166,6 +166,12 @@ async def test_a_vector_that_does_not_fit_is_a_400(db, user, arguments, sentence
     assert caught.value.sqlstate == "PT400"
 
 
+async def test_characters_that_nobody_sees_are_no_part_of_a_question(db, user):
+    await publish(db, user, "a.md", KNEE)
+    assert await search(db, user, "de\u00adduc\u200btible\u202e")
+    assert await search(db, user, "kn\U000e0041ee\ufeff")
+
+
 async def test_nobody_is_refused(db, user):
     await publish(db, user, "a.md", KNEE)
     with pytest.raises(psycopg.errors.InsufficientPrivilege, match="signed-in"):
