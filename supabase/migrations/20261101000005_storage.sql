@@ -137,7 +137,8 @@ declare
     and not (tg_op = 'UPDATE' and old.bucket_id = new.bucket_id and old.name <> new.name);
   document pipeline.documents;
 begin
-  if new.name like '%/.emptyFolderPlaceholder' then
+  -- What Studio makes of a new folder, a few bytes at most. With content it is a file like any other, or no quota held.
+  if new.name like '%/.emptyFolderPlaceholder' and coalesce((new.metadata ->> 'size')::bigint, 0) <= 16 then
     return null;
   end if;
   if position('/' in new.name) = 0

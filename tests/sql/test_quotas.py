@@ -63,6 +63,17 @@ async def test_moves_and_the_operators_uploads_are_not_counted(db, user):
     assert await used(db, user) == 1
 
 
+async def test_a_placeholder_with_content_is_a_file(db, user):
+    for n in range(5):
+        await db.upload(user, f"{n}/.emptyFolderPlaceholder", b"")
+    assert await used(db, user) == 0
+    for n in range(3):
+        await db.upload(user, f"hidden {n}/.emptyFolderPlaceholder", b"content of a file")
+    assert await used(db, user) == len(await db.all("select from pipeline.jobs")) == 3
+    with refused("limit of uploads for today .3"):
+        await db.upload(user, "one more/.emptyFolderPlaceholder", b"content of a file")
+
+
 async def test_a_race_lets_nobody_through(db, user):
     await db.upload(user, "a.txt")
     await db.upload(user, "b.txt")
