@@ -94,7 +94,7 @@ create function pipeline.running_of(owner_id uuid)
 as $$
 begin
   if not exists (select from pipeline.owners o where o.owner_id = running_of.owner_id and o.running > 0) then
-    return '{}';
+    return array[]::bigint[];
   end if;
   return array(select j.id
                  from pipeline.lease_checks c
@@ -219,7 +219,7 @@ as $$
 declare
   now timestamptz;
   shut text[];
-  open_lanes smallint[] := '{2, 1}';  -- what has begun goes first
+  open_lanes smallint[] := array[2, 1]::smallint[];  -- what has begun goes first
   open_sum integer := 3;
   ready uuid[];
   rooms integer[];
