@@ -19,8 +19,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 
-from tests.fakes.fake_openai import FakeOpenAI, rate_limited
-from tests.fakes.server import serve
+from pipeline.embedded.fakes.openai import FakeOpenAI, rate_limited
+from pipeline.embedded.fakes.server import serve
 
 LATENCY_SECONDS = 0.3
 

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import psycopg
 
-from tests.fakes.fake_openai import vector
+from pipeline.embedded.fakes.openai import vector
 from tests.faults.nursery import Listener, Nursery
 from tests.faults.world import DIMENSIONS, MOST_RUNNING, Ground, World, cloned, reconnect
 

@@ -10,9 +10,9 @@ import pytest
 import pytest_asyncio
 
 from pipeline import faults
+from pipeline.embedded.fakes.server import Fault
 from pipeline.errors import SetupError
 from pipeline.settings import Settings
-from tests.fakes.server import Fault
 from tests.faults.nursery import Nursery
 from tests.faults.world import BATCH, Ground, World, cloned, document
 

@@ -21,11 +21,11 @@ from starlette.routing import Route
 
 from pipeline import migrate
 from pipeline.app import run_listener
+from pipeline.embedded.fakes.llamaparse import FakeLlamaParse, Plan
+from pipeline.embedded.fakes.openai import FakeOpenAI
+from pipeline.embedded.fakes.server import serve
 from pipeline.embedded.postgres import SUPERUSER, PostgresServer
 from pipeline.settings import Settings
-from tests.fakes.fake_llamaparse import FakeLlamaParse, Plan
-from tests.fakes.fake_openai import FakeOpenAI
-from tests.fakes.server import serve
 from tests.faults.nursery import Listener, Nursery
 from tests.sql.conftest import WORKER_PASSWORD, Database
 from tests.world import lift_quotas

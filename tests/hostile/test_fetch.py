@@ -13,10 +13,10 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
+from pipeline.embedded.fakes.server import serve
 from pipeline.errors import Permanent
 from pipeline.job import Job
 from pipeline.storage import Storage
-from tests.fakes.server import serve
 
 PACKED = gzip.compress(gzip.compress(bytes(200_000_000)))
 

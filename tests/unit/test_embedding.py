@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from pydantic import SecretStr
 
+from pipeline.embedded.fakes.openai import FakeOpenAI, error_body, out_of_quota, rate_limited, vector
+from pipeline.embedded.fakes.server import Fault
 from pipeline.embedding import local as local_module
 from pipeline.embedding.local import LocalEmbedder, Pinned
 from pipeline.embedding.openai import OpenAIEmbedder, pack
@@ -18,8 +20,6 @@ from pipeline.embedding.vectors import unit_vectors
 from pipeline.errors import Misconfigured, SetupError, Throttled, Transient
 from pipeline.providers import PassageRefused
 from pipeline.settings import Settings
-from tests.fakes.fake_openai import FakeOpenAI, error_body, out_of_quota, rate_limited, vector
-from tests.fakes.server import Fault
 
 SENTENCES = [
     "The deductible for knee surgery is 500 dollars.",

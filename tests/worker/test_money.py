@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from pipeline import app, checks
+from pipeline.embedded.fakes.openai import rate_limited
+from pipeline.embedded.fakes.server import Fault
 from pipeline.settings import Settings
 from tests import documents
-from tests.fakes.fake_openai import rate_limited
-from tests.fakes.server import Fault
 from tests.worker.test_paid_providers import Paid, now_done, paid, project, waiting  # noqa: F401 (fixtures)
 from tests.world import Watch, new_user
 

@@ -12,10 +12,10 @@ import pytest_asyncio
 
 from pipeline import migrate
 from pipeline.embedded import EmbeddedSupabase
+from pipeline.embedded.fakes.llamaparse import FakeLlamaParse, Plan
+from pipeline.embedded.fakes.openai import FakeOpenAI, rate_limited, vector
+from pipeline.embedded.fakes.server import Fault
 from tests.conftest import WORKER_PASSWORD, Project
-from tests.fakes.fake_llamaparse import FakeLlamaParse, Plan
-from tests.fakes.fake_openai import FakeOpenAI, rate_limited, vector
-from tests.fakes.server import Fault
 from tests.worker.test_many import start_listener
 
 SPACE = "text-embedding-3-small-1536"

@@ -9,13 +9,13 @@ from datetime import timedelta
 import pytest
 from pydantic import SecretStr
 
+from pipeline.embedded.fakes.llamaparse import FakeLlamaParse, Plan
+from pipeline.embedded.fakes.server import Fault
 from pipeline.errors import LeaseLost, Misconfigured, Permanent, SetupError, Throttled, Transient
 from pipeline.job import FetchedFile
 from pipeline.parsing.llamaparse import LlamaParseParser
 from pipeline.providers import Refused, answered, job_error, retry_after
 from pipeline.settings import Settings
-from tests.fakes.fake_llamaparse import FakeLlamaParse, Plan
-from tests.fakes.server import Fault
 
 
 class Calls:

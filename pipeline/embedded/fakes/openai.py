@@ -29,7 +29,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from tests.fakes.server import Fault, Script, scripted, serve
+from pipeline.embedded.fakes.server import Fault, Script, scripted, serve
 
 
 def error_body(message: str, *, kind: str = "invalid_request_error", code: str | None = None, param: str | None = None):

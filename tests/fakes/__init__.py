@@ -1,1 +1,0 @@
-"""Providers that speak the real wire format on a local port, keep a bill, and fail as the script says."""
