@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tests.fakes.server import serve
+from pipeline.embedded.fakes.server import serve
 from tests.faults.world import World
 from tests.hostile.corpus import corpus
 
