@@ -12,12 +12,12 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict
 
 from pipeline import faults
 from pipeline.embedding import Embedder
 from pipeline.erasure import Eraser
 from pipeline.errors import SetupError
+from pipeline.guard import database_url, guard, require
 from pipeline.limiter import Account, fingerprint
 from pipeline.listener import wake_ups
 from pipeline.parsing import Parser
@@ -55,7 +55,7 @@ def make_embedder(settings: Settings) -> Embedder:
         case "openai":
             from pipeline.embedding.openai import OpenAIEmbedder
 
-            _require(
+            require(
                 settings.openai_api_key.get_secret_value(), "UPLOAD_PIPELINE_OPENAI_API_KEY", "the embedder openai"
             )
             return OpenAIEmbedder(settings)
@@ -71,7 +71,7 @@ def make_parser(settings: Settings) -> Parser:
         case "llamaparse":
             from pipeline.parsing.llamaparse import LlamaParseParser
 
-            _require(
+            require(
                 settings.llamaparse_api_key.get_secret_value(),
                 "UPLOAD_PIPELINE_LLAMAPARSE_API_KEY",
                 "the parser llamaparse",
@@ -106,71 +106,6 @@ def accounts(settings: Settings) -> tuple[Account | None, Account | None]:
     return parse, embed
 
 
-def _require(value: str, variable: str, purpose: str) -> None:
-    if not value:
-        raise SetupError(f"{variable} is not set; {purpose} needs it.")
-
-
-def database_url(settings: Settings) -> str:
-    """The listener's connection string; raises SetupError when it cannot work.
-
-    LISTEN does not pass through transaction pooling, and a remote database is not spoken to in the clear.
-    """
-    url = settings.database_url.get_secret_value()
-    _require(url, "UPLOAD_PIPELINE_DATABASE_URL", "the listener")
-    try:
-        parts = conninfo_to_dict(url)
-    except psycopg.Error as error:
-        raise SetupError(f"UPLOAD_PIPELINE_DATABASE_URL is no connection string: {error}") from None
-    if str(parts.get("port", "5432")) == "6543":
-        raise SetupError(
-            "UPLOAD_PIPELINE_DATABASE_URL points at the transaction pooler (port 6543), which does not deliver "
-            "notifications. Use the direct connection or the session pooler: port 5432."
-        )
-    host = str(parts.get("host", ""))
-    if not host.startswith(("127.", "localhost", "/", "::1")) and parts.get("sslmode") not in (
-        "require",
-        "verify-ca",
-        "verify-full",
-    ):
-        raise SetupError(
-            "UPLOAD_PIPELINE_DATABASE_URL names a remote host without TLS. "
-            "Add ?sslmode=verify-full&sslrootcert=<the project's CA>."
-        )
-    return url
-
-
-async def guard(url: str) -> None:
-    """Refuse roles that may do too much, and databases that are not ready; says what to do."""
-    try:
-        async with await psycopg.AsyncConnection.connect(url, autocommit=True, connect_timeout=15) as connection:
-            row = await (
-                await connection.execute(
-                    "select current_user, r.rolsuper, "
-                    "to_regprocedure('pipeline.claim(text, integer, interval, integer)') is not null, "
-                    "pg_has_role(current_user, 'pipeline_worker', 'member') "
-                    "from pg_roles r where r.rolname = current_user"
-                )
-            ).fetchone()
-    except psycopg.errors.UndefinedObject:
-        raise SetupError(
-            "The database is not migrated: it has no role pipeline_worker. Run `pipeline migrate`."
-        ) from None
-    except psycopg.OperationalError as error:
-        raise SetupError(
-            f"The database does not let the listener in: {error}\nCheck UPLOAD_PIPELINE_DATABASE_URL: the role "
-            "pipeline_worker with the password that `pipeline migrate` gave it, port 5432."
-        ) from None
-    assert row is not None
-    user, superuser, migrated, is_worker = row
-    if superuser:
-        raise SetupError(f"The listener refuses to work as the superuser {user}. Use the role pipeline_worker.")
-    if not migrated:
-        raise SetupError("The database is not migrated. Run `pipeline migrate`.")
-    if not is_worker:
-        raise SetupError(f"The role {user} may not work as pipeline_worker. Use the role pipeline_worker.")
-
-
 async def end(tasks: Sequence[asyncio.Task[None]]) -> None:
     """Cancel tasks until all have ended, whatever they end with.
 
@@ -192,9 +127,9 @@ async def run_listener(settings: Settings, *, stop: asyncio.Event, ready: Callab
     """
     faults.arm(settings.environment)
     url = database_url(settings)
-    _require(settings.supabase_url, "UPLOAD_PIPELINE_SUPABASE_URL", "the listener")
+    require(settings.supabase_url, "UPLOAD_PIPELINE_SUPABASE_URL", "the listener")
     key = settings.supabase_service_role_key.get_secret_value()
-    _require(key, "UPLOAD_PIPELINE_SUPABASE_SERVICE_ROLE_KEY", "the listener")
+    require(key, "UPLOAD_PIPELINE_SUPABASE_SERVICE_ROLE_KEY", "the listener")
     await guard(url)
 
     listener_id = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:6]}"

@@ -10,6 +10,7 @@ import psycopg
 
 from pipeline import app, migrate
 from pipeline.errors import SetupError
+from pipeline.guard import database_url, guard
 from pipeline.parsing.local import fences
 from pipeline.providers import KEY
 from pipeline.queries import SCHEMA_VERSION
@@ -31,8 +32,8 @@ async def check(settings: Settings) -> list[Finding]:
     """Look at settings, connections, roles, keys and spaces; never raises for what it finds."""
     findings = []
     try:
-        url = app.database_url(settings)
-        await app.guard(url)
+        url = database_url(settings)
+        await guard(url)
         findings.append(Finding("database", True, "the listener's role can connect and the schema is there"))
         findings += await _schema(url)
         findings += await _providers(url)
@@ -193,7 +194,7 @@ async def _space(settings: Settings) -> list[Finding]:
             findings.append(_from(error, name))
     try:
         embedder = app.make_embedder(settings)
-        async with await _connect(app.database_url(settings)) as connection:
+        async with await _connect(database_url(settings)) as connection:
             row = await (await connection.execute("select name from pipeline.spaces where active")).fetchone()
         active = row[0] if row else "none"
         fits = active == embedder.space.name

@@ -56,8 +56,8 @@ async def _configure(connection: psycopg.AsyncConnection) -> None:
     """Every connection works as pipeline_worker, also one that a pooler made us sign in as postgres for."""
     async with asyncio.timeout(_CONNECT_SECONDS):
         await connection.set_autocommit(True)
-        row = await (await connection.execute("select current_user, session_user")).fetchone()
-        if row and row[0] == "postgres":
+        row = await (await connection.execute("select current_user")).fetchone()
+        if row and row[0] != "pipeline_worker":
             await connection.execute("set role pipeline_worker")
         await register_vector_async(connection)
 

@@ -35,6 +35,7 @@ async def test_what_was_uploaded_while_nobody_listened_is_processed(user, listen
 async def test_the_poll_alone_delivers(project, user, watch):
     """A worker whose notifications never come."""
     from pipeline import app
+    from pipeline.guard import database_url
     from pipeline.process import Processor
     from pipeline.queries import Queries, open_pool
     from pipeline.storage import Storage
@@ -43,7 +44,7 @@ async def test_the_poll_alone_delivers(project, user, watch):
     settings = listener_settings(project)
     parser, embedder = app.make_parser(settings), app.make_embedder(settings)
     storage = Storage(settings.supabase_url, settings.supabase_service_role_key.get_secret_value(), 10**6)
-    async with open_pool(app.database_url(settings), size=3) as pool:
+    async with open_pool(database_url(settings), size=3) as pool:
         queries = Queries(pool, "poll-only", 60)
         space_id, _ = await queries.active_space()
         worker = Worker(

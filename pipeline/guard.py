@@ -1,0 +1,118 @@
+"""Which connections a listener refuses to work over, before anything is claimed; each refusal says what to do."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import os
+import uuid
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+
+from pipeline.errors import SetupError
+from pipeline.settings import Settings
+
+VARIABLE = "UPLOAD_PIPELINE_DATABASE_URL"
+_USE_5432 = "Use the direct connection or the session pooler: port 5432."
+_ENCRYPTED = ("require", "verify-ca", "verify-full")
+_ARRIVES_SECONDS = 5.0
+
+
+def require(value: str, variable: str, purpose: str) -> None:
+    """Raises SetupError when a setting is empty."""
+    if not value:
+        raise SetupError(f"{variable} is not set; {purpose} needs it.")
+
+
+def database_url(settings: Settings) -> str:
+    """The listener's connection string; raises SetupError when it cannot work.
+
+    LISTEN does not pass through transaction pooling, and a remote database is not spoken to in the clear.
+    """
+    url = settings.database_url.get_secret_value()
+    require(url, VARIABLE, "the listener")
+    try:
+        parts = conninfo_to_dict(url)
+    except psycopg.Error as error:
+        raise SetupError(f"{VARIABLE} is no connection string: {error}") from None
+    if "6543" in str(parts.get("port", "5432")).split(","):
+        raise SetupError(
+            f"{VARIABLE} points at the transaction pooler (port 6543), which does not deliver notifications. "
+            f"{_USE_5432}"
+        )
+    hosts = str(parts.get("hostaddr") or parts.get("host") or os.environ.get("PGHOST", "")).split(",")
+    if not all(map(_is_here, hosts)) and parts.get("sslmode", os.environ.get("PGSSLMODE")) not in _ENCRYPTED:
+        raise SetupError(
+            f"{VARIABLE} names a remote host without TLS. Add ?sslmode=verify-full&sslrootcert=<the project's CA>."
+        )
+    return url
+
+
+def _is_here(host: str) -> bool:
+    """Whether what is said to the host stays on this machine; the empty one is a socket."""
+    if host == "localhost" or host.startswith(("/", "@")) or not host:
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+async def guard(url: str) -> None:
+    """Raises SetupError for a role that may do too much or too little, a database that is not migrated, and a pooler
+    that keeps notifications to itself."""
+    try:
+        async with await _connect(url) as connection:
+            row = await (
+                await connection.execute(
+                    "select current_user, r.rolsuper, pg_has_role(current_user, 'pipeline_worker', 'member'), "
+                    "case when has_schema_privilege(n.oid, 'usage') "
+                    "then to_regprocedure('pipeline.claim(text, integer, interval, integer)') end is not null "
+                    "from pg_roles r left join pg_namespace n on n.nspname = 'pipeline' where r.rolname = current_user"
+                )
+            ).fetchone()
+            assert row is not None
+            user, superuser, is_worker, migrated = row
+            if superuser:
+                raise SetupError(f"The listener refuses to work as the superuser {user}. Use the role pipeline_worker.")
+            if not is_worker:
+                raise SetupError(f"The role {user} may not work as pipeline_worker. Use the role pipeline_worker.")
+            if not migrated:
+                raise SetupError("The database is not migrated. Run `pipeline migrate`.")
+            if not await _notifications_arrive(connection, url):
+                raise SetupError(
+                    f"{VARIABLE} leads through a pooler that does not deliver notifications, as in transaction mode. "
+                    f"{_USE_5432}"
+                )
+    except psycopg.errors.UndefinedObject:
+        raise SetupError(
+            "The database is not migrated: it has no role pipeline_worker. Run `pipeline migrate`."
+        ) from None
+    except psycopg.OperationalError as error:
+        raise SetupError(
+            f"The database does not let the listener in: {error}\nCheck {VARIABLE}: the role "
+            "pipeline_worker with the password that `pipeline migrate` gave it, port 5432."
+        ) from None
+
+
+async def _connect(url: str) -> psycopg.AsyncConnection:
+    return await psycopg.AsyncConnection.connect(url, autocommit=True, connect_timeout=15)
+
+
+async def _notifications_arrive(listening: psycopg.AsyncConnection, url: str) -> bool:
+    """Whether the connection hears what another one says.
+
+    A pooler in transaction mode answers LISTEN, and forgets it with the statement: nothing fails, and nothing comes. No
+    port and no version tells, so it is tried.
+    """
+    channel = f"pipeline_guard_{uuid.uuid4().hex}"
+    await listening.execute(f"listen {channel}".encode())
+    async with await _connect(url) as other:
+        await other.execute("select pg_catalog.pg_notify(%s, '')", (channel,))
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_ARRIVES_SECONDS):
+            async for _ in listening.notifies():
+                return True
+    return False
