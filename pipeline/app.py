@@ -55,9 +55,7 @@ def make_embedder(settings: Settings) -> Embedder:
         case "openai":
             from pipeline.embedding.openai import OpenAIEmbedder
 
-            require(
-                settings.openai_api_key.get_secret_value(), "UPLOAD_PIPELINE_OPENAI_API_KEY", "the embedder openai"
-            )
+            require(settings.openai_api_key.get_secret_value(), "UPLOAD_PIPELINE_OPENAI_API_KEY", "the embedder openai")
             return OpenAIEmbedder(settings)
         case "local":
             from pipeline.embedding.local import LocalEmbedder
