@@ -24,6 +24,7 @@ import httpx
 import llama_cloud
 from llama_cloud.types import ParsingGetResponse
 
+from pipeline import estimate
 from pipeline.errors import JobError, Permanent, SetupError, Throttled, Transient
 from pipeline.job import FetchedFile, Page, Parsed
 from pipeline.parsing import Progress, Remember
@@ -74,6 +75,7 @@ class LlamaParseParser:
         self._version = settings.llamaparse_version
         self.fingerprint = f"llamaparse {self._tier} {self._version}"
         self._deadline = settings.llamaparse_timeout_seconds
+        self._max_pages, self._max_text_bytes = settings.max_pages, settings.max_text_bytes
         self._poll, self._longest_poll = poll, longest_poll
         self._request_timeout = request_timeout
         self._waiting: dict[str, asyncio.Event] = {}
@@ -92,17 +94,27 @@ class LlamaParseParser:
         """
         if resume:
             try:
-                return await self._collect(resume, progress)
+                return self._within(await self._collect(resume, progress))
             except _Gone as gone:
                 log.info("llamaparse job is of no more use, uploading again", extra={"reason": str(gone)})
+        # Each page costs money: a PDF says how many it has.
+        pages = await asyncio.to_thread(estimate.pages, file.path, file.media_type)
+        if file.media_type == "application/pdf" and pages > self._max_pages:
+            raise Permanent(f"The file has {pages} pages; {self._max_pages} are allowed here. Upload it in parts.")
         job_id = await self._upload(file)
         await remember(job_id)
         try:
-            return await self._collect(job_id, progress)
+            return self._within(await self._collect(job_id, progress))
         except _Gone as gone:
             raise Transient(
                 "The parsing service could not read this file; it will be tried again.", detail=f"llamaparse: {gone}"
             ) from None
+
+    def _within(self, parsed: Parsed) -> Parsed:
+        """Raises Permanent for more text than one file may turn into."""
+        if sum(len(page.markdown.encode()) for page in parsed.pages) > self._max_text_bytes:
+            raise Permanent("The file holds more text than one document may have here. Upload it in parts.")
+        return parsed
 
     def hint(self, job_id: str) -> bool:
         """Look at this provider's job now instead of at the next poll; False where nobody here waits for it."""

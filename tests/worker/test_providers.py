@@ -16,6 +16,7 @@ from pipeline.job import FetchedFile
 from pipeline.parsing.llamaparse import LlamaParseParser
 from pipeline.providers import Refused, answered, job_error, retry_after
 from pipeline.settings import Settings
+from tests import documents
 
 
 class Calls:
@@ -60,6 +61,25 @@ def file(tmp_path):
     path = tmp_path / "fetched"
     path.write_bytes(b"# Plan\n\nThe deductible is 500 dollars.\f# Dental\n\nTwo visits a year.")
     return FetchedFile(path, path.stat().st_size, b"\0" * 32, "text/plain", ".txt")
+
+
+async def test_a_file_of_too_many_pages_is_not_sent_and_one_of_too_much_text_not_kept(fake, file, tmp_path):
+    pdf = tmp_path / "long"
+    pdf.write_bytes(documents.pdf_pages(4))
+    parser = make(fake, max_pages=3, max_text_bytes=30)
+    with pytest.raises(Permanent, match="4 pages; 3 are allowed"):
+        await run(parser, FetchedFile(pdf, 1, b"", "application/pdf", ".pdf"))
+    assert not fake.jobs
+    with pytest.raises(Permanent, match="more text than one document"):
+        await run(parser, file)
+    await parser.close()
+
+
+async def test_what_no_reader_sees_is_gone_from_the_services_pages_too(fake, parser, tmp_path):
+    path = tmp_path / "hidden"
+    path.write_bytes("de\u200bduc\u00adtible \u202e500".encode())
+    parsed = await run(parser, FetchedFile(path, 1, b"", "text/plain", ".txt"))
+    assert parsed.pages[0].markdown == "deductible 500"
 
 
 async def run(parser, file, *, resume=None, calls=None):
