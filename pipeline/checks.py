@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import httpx
 import psycopg
@@ -86,6 +88,19 @@ _FENCES = {
 }
 
 
+def _erasures(row: Sequence[Any]) -> Finding:
+    waiting, failing, since, reason = row
+    if not waiting:
+        return Finding("erasures", True, "nothing is left of deleted users")
+    return Finding(
+        "erasures",
+        not failing,
+        f"something is left of {waiting} deleted users, the first since {since:%Y-%m-%d %H:%M}"
+        + (f"; {failing} fail: {reason}" if failing else ""),
+        "See `pipeline erasures list --unfinished`; the service key must be able to delete files." if failing else "",
+    )
+
+
 async def _connect(url: str) -> psycopg.AsyncConnection:
     return await psycopg.AsyncConnection.connect(url, autocommit=True, connect_timeout=15)
 
@@ -98,8 +113,10 @@ async def _schema(url: str) -> list[Finding]:
         health = await (
             await connection.execute("select due, listeners, listener_last_seen_at from pipeline.health()")
         ).fetchone()
+        erasures = await (await connection.execute("select * from pipeline.erasures_waiting()")).fetchone()
     assert row is not None
     assert health is not None
+    assert erasures is not None
     findings = [
         Finding(
             "schema version",
@@ -114,6 +131,7 @@ async def _schema(url: str) -> list[Finding]:
             "Run `pipeline resume`." if row[1] else "",
         ),
     ]
+    findings.append(_erasures(erasures))
     seen = f"last seen {health[2]:%Y-%m-%d %H:%M:%S %Z}" if health[2] else "never seen"
     findings.append(
         Finding(

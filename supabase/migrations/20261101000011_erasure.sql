@@ -354,6 +354,19 @@ as $$
 $$;
 comment on function pipeline.postpone_erasure is 'Something stands in the way: tried again after a delay that doubles up to ten minutes.';
 
+create function pipeline.erasures_waiting()
+  returns table (waiting bigint, failing bigint, since timestamptz, last_error text)
+  language sql
+  stable
+  security definer
+  set search_path = ''
+as $$
+  select count(*), count(*) filter (where e.failures > 0), min(e.requested_at), max(e.last_error)
+    from pipeline.erasures e
+   where e.completed_at is null and e.emptied_at is null
+$$;
+comment on function pipeline.erasures_waiting is 'Deleted users of whom something is left, since when, and what stands in the way.';
+
 create view pipeline.receipts with (security_invoker = true) as
 select e.id, e.pseudonym,
        case when e.completed_at is not null then 'completed'
@@ -369,8 +382,8 @@ revoke all on pipeline.receipts from public, anon, authenticated;
 
 revoke execute on function pipeline.pseudonym, pipeline.request_erasure, pipeline.user_deleted, pipeline.hold_user,
   pipeline.count_erased_file, pipeline.forget_costs, pipeline.claim_erasure, pipeline.files_of, pipeline.files_to_erase,
-  pipeline.erase, pipeline.blank_messages, pipeline.postpone_erasure, pipeline.caller
+  pipeline.erase, pipeline.blank_messages, pipeline.postpone_erasure, pipeline.erasures_waiting, pipeline.caller
   from public, anon, authenticated;
-grant execute on function pipeline.claim_erasure, pipeline.files_to_erase, pipeline.erase, pipeline.postpone_erasure
-  to pipeline_worker;
+grant execute on function pipeline.claim_erasure, pipeline.files_to_erase, pipeline.erase, pipeline.postpone_erasure,
+  pipeline.erasures_waiting to pipeline_worker;
 grant execute on function pipeline.caller to authenticated;

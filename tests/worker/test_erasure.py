@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from pipeline.checks import check
 from supabase import acreate_client
 from tests import documents
-from tests.world import User
+from tests.world import User, listener_settings
 
 
 async def admin(project):
@@ -58,6 +59,8 @@ async def test_a_storage_that_does_not_answer_postpones_it(project, user, listen
     stop = await listen(supabase_url="http://127.0.0.1:9")
     failing = await watch.until(f"{ours} and failures > 0", user.id)
     assert failing["state"] == "failing" and failing["last_error"] == "ConnectError"
+    found = {finding.name: finding for finding in await check(listener_settings(project))}
+    assert found["erasures"].ok is False and "ConnectError" in found["erasures"].detail
     stop.set()
     assert await files_of(project, user) == ["plan.md"]
     await watch.connection.execute("update pipeline.erasures set due_at = pipeline.now() where failures > 0")
