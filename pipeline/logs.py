@@ -35,3 +35,8 @@ def set_up(level: str) -> None:
         logger.handlers[:] = [handler]
         logger.propagate = False
         logger.setLevel(level if name == "pipeline" else logging.WARNING)
+    # With a variable of their own (OPENAI_LOG=debug) the providers' SDKs would log what they send: the text of files.
+    for name in ("openai", "llama_cloud", "httpx", "httpx2", "httpcore"):
+        logger = logging.getLogger(name)
+        logger.handlers[:] = [logging.NullHandler()]
+        logger.propagate = False

@@ -129,7 +129,7 @@ class Processor:
 
                     within = progress.within(Stage.PARSE)
                     parsed = await parser.parse(file, resume=resume, remember=remember, progress=within)
-                    call.pages, call.credits = parsed.page_count, parsed.credits
+                    call.pages, call.credits = len(parsed.pages), parsed.credits
                     if not any(page.markdown.strip() for page in parsed.pages):
                         raise Permanent("No text was found in this file.")
                     return parsed

@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import psycopg
@@ -303,7 +304,7 @@ class Queries:
             outcome,
             may_be_bought,
             call.pages,
-            call.credits,
+            None if call.credits is None else Decimal(str(call.credits)),
             call.tokens,
             *(call.limits.get(name) for name in ("limit-requests", "remaining-requests")),
             *(call.limits.get(name) for name in ("limit-tokens", "remaining-tokens")),

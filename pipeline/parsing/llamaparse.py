@@ -275,4 +275,9 @@ def _pages(answer: ParsingGetResponse, kind: str) -> Parsed:
         raise Permanent("The parsing service could not read any page of this file.")
     if not any(page.markdown.strip() for page in pages.values()):
         raise Permanent("No text was found in this file.")
-    return Parsed(pages=[pages[number] for number in sorted(pages)], failed_pages=dict(sorted(failed.items())))
+    usage = answer.job.usage
+    return Parsed(
+        pages=[pages[number] for number in sorted(pages)],
+        failed_pages=dict(sorted(failed.items())),
+        credits=usage.credits if usage else None,
+    )

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from pipeline import app, checks
+from pipeline.embedded.fakes.llamaparse import Plan
 from pipeline.embedded.fakes.openai import rate_limited
 from pipeline.embedded.fakes.server import Fault
 from pipeline.settings import Settings
 from tests import documents
+from tests.worker.test_many import start_listener
 from tests.worker.test_paid_providers import Paid, now_done, paid, project, waiting  # noqa: F401 (fixtures)
 from tests.world import Watch, new_user
 
@@ -167,3 +170,33 @@ async def test_a_paragraph_inserted_into_two_hundred_pages_buys_few_passages_aga
     row = await watch.until("select * from pipeline.job_costs where job_id = %s", second["id"])
     assert row["pages_bought"] >= pages and row["inputs_bought"] == paid.embedder.bill.inputs - whole
     assert row["inputs_reused"] >= 0.98 * whole
+
+
+async def test_no_key_and_no_text_is_in_any_log_line(user, project, watch, paid, tmp_path):  # noqa: F811
+    paid.parser.plan(Plan(polls=0), Plan(end="FAILED", polls=0, error="zebra ran away"))
+    paid.embedder.script.add(Fault(status=429, body=rate_limited()), Fault(kind="garbage"))
+    talkative = {"UPLOAD_PIPELINE_LOG_LEVEL": "DEBUG", "OPENAI_LOG": "debug", "LLAMA_CLOUD_LOG": "debug"}
+    right = await start_listener(project, tmp_path, **paid.environment(), **talkative)
+    await user.upload("zebra.txt", b"The zebra is left-handed.")
+    await watch.ended(user, "zebra.txt")
+    await user.upload("zebra-broken.txt", b"The zebra is broken.")
+    await waiting(watch, user, "zebra-broken.txt", "transient")
+    right.terminate()
+    assert await asyncio.to_thread(right.wait, 60) == 0
+    keys = {"UPLOAD_PIPELINE_OPENAI_API_KEY": "sk-a-wrong-key", "UPLOAD_PIPELINE_LLAMAPARSE_API_KEY": "llx-a-wrong-key"}
+    wrong = await start_listener(project, tmp_path, **(paid.environment() | keys), **talkative)
+    await user.upload("zebra-waits.txt", b"The zebra waits.")
+    await waiting(watch, user, "zebra-waits.txt", "configuration")
+    wrong.terminate()
+    assert await asyncio.to_thread(wrong.wait, 60) == 0
+    text = "\n".join(path.read_text() for path in tmp_path.glob("listener-*.log"))
+    assert '"job failed"' in text
+    for secret in (
+        paid.parser.key,
+        paid.embedder.key,
+        *keys.values(),
+        "zebra",
+        "left-handed",
+        project.service_role_key,
+    ):
+        assert secret not in text

@@ -199,5 +199,5 @@ class FakeLlamaParse:
             "created_at": job.created.isoformat(),
             "updated_at": job.created.isoformat(),
             "error_message": job.plan.error if job.status == "FAILED" else None,
-            "usage": None,
+            "usage": {"credits": len(job.pages()) * CREDITS_A_PAGE[job.tier]} if job.paid else None,
         }
