@@ -18,6 +18,7 @@ from pipeline.embedding import Embedder
 from pipeline.erasure import Eraser
 from pipeline.errors import SetupError
 from pipeline.guard import database_url, guard, require
+from pipeline.http import http_port, wake_ups_alone
 from pipeline.limiter import Account, fingerprint
 from pipeline.listener import wake_ups
 from pipeline.parsing import Parser
@@ -197,10 +198,12 @@ async def run_listener(settings: Settings, *, stop: asyncio.Event, ready: Callab
                     await say_seen()
                 await asyncio.sleep(min(_SEEN_SECONDS, settings.poll_seconds * 2))
 
+        await stack.enter_async_context(http_port(settings, parser, queries))
+        notifications = wake_ups(url, check_seconds=min(30, settings.lease_seconds / 2))
         helpers = [
             asyncio.create_task(coroutine, name=name)
             for name, coroutine in (
-                ("wake-ups", worker.follow(wake_ups(url, check_seconds=min(30, settings.lease_seconds / 2)))),
+                ("wake-ups", worker.follow(wake_ups_alone(notifications, parser))),
                 ("leases", worker.keep_leases()),
                 ("tidy", worker.keep_tidy()),
                 ("seen", seen()),

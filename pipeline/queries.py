@@ -377,6 +377,10 @@ class Queries:
             embed_key,
         )
 
+    async def notify(self, payload: str) -> None:
+        """Tell all listeners, this one too; see pipeline.listener."""
+        await self._rows("select pg_catalog.pg_notify('pipeline_jobs', %s)", payload)
+
     async def health(self) -> dict[str, Any]:
         async with self._connection() as connection:
             cursor = connection.cursor(row_factory=dict_row)

@@ -47,6 +47,12 @@ class Settings(BaseSettings):
     )
     llamaparse_version: str = Field("latest", description="the version of its parser; a date pins it")
     llamaparse_timeout_seconds: float = Field(1800, gt=0, description="the deadline of one parse at the provider")
+    llamaparse_webhook_url: str = Field(
+        "", description="where LlamaParse reaches a listener's HTTP port: https://<your host>/webhooks/llamaparse"
+    )
+    llamaparse_webhook_secret: SecretStr = Field(
+        SecretStr(""), description="what LlamaParse signs webhooks with; the HTTP port is open only where it is set"
+    )
     fallback_parser: Literal["none", "local"] = Field(
         "none", description="who reads the files while llamaparse is down or refuses its key"
     )
@@ -77,6 +83,9 @@ class Settings(BaseSettings):
     max_pages: int = Field(5000, gt=0, description="a longer document is refused")
     max_passages: int = Field(100_000, gt=0, description="passages that one file may fall into: each is paid for")
     max_text_bytes: int = Field(50_000_000, gt=0, description="text that one file may turn into")
+
+    http_host: str = Field("127.0.0.1", description="the address of its HTTP port")
+    http_port: int = Field(8090, ge=0, le=65535, description="its HTTP port; 0 takes a free one")
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="the least that is logged")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from pipeline.job import FetchedFile, Parsed
 
@@ -33,3 +33,12 @@ class Parser(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+@runtime_checkable
+class Hinted(Protocol):
+    """A parser whose provider may tell from outside that a parse has ended."""
+
+    def hint(self, job_id: str) -> bool:
+        """Look at this provider's job now instead of at the next poll; False where nobody here waits for it."""
+        ...

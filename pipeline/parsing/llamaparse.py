@@ -23,6 +23,7 @@ from typing import TypeVar
 import httpx
 import llama_cloud
 from llama_cloud.types import ParsingGetResponse
+from llama_cloud.types.parsing_create_params import WebhookConfiguration
 
 from pipeline import estimate
 from pipeline.errors import JobError, Permanent, SetupError, Throttled, Transient
@@ -78,6 +79,7 @@ class LlamaParseParser:
         self._max_pages, self._max_text_bytes = settings.max_pages, settings.max_text_bytes
         self._poll, self._longest_poll = poll, longest_poll
         self._request_timeout = request_timeout
+        self._webhooks = _webhooks(settings)
         self._waiting: dict[str, asyncio.Event] = {}
         self._client = llama_cloud.AsyncLlamaCloud(
             api_key=key,
@@ -117,7 +119,7 @@ class LlamaParseParser:
         return parsed
 
     def hint(self, job_id: str) -> bool:
-        """Look at this provider's job now instead of at the next poll; False where nobody here waits for it."""
+        """See Hinted."""
         if waiter := self._waiting.get(job_id):
             waiter.set()
         return waiter is not None
@@ -137,6 +139,7 @@ class LlamaParseParser:
                     tier=self._tier,
                     version=self._version,
                     upload_file=(f"document{file.extension}", content, file.media_type),
+                    webhook_configurations=self._webhooks,
                 )
             )
         except Refused as refused:
@@ -231,6 +234,23 @@ class LlamaParseParser:
             raise outage(self.name, f"no complete answer in {self._request_timeout:g} s") from None
         except (llama_cloud.LlamaCloudError, httpx.HTTPError, OSError, json.JSONDecodeError) as error:
             raise job_error(self.name, error) from None
+
+
+def _webhooks(settings: Settings) -> list[WebhookConfiguration] | llama_cloud.Omit:
+    """Where and how the service tells that a parse has ended.
+
+    With an upload the SDK sends this parameter alone: ids of configurations that are kept at the service it drops.
+    """
+    if not settings.llamaparse_webhook_url:
+        return llama_cloud.omit
+    return [
+        {
+            "webhook_url": settings.llamaparse_webhook_url,
+            "webhook_signing_secret": settings.llamaparse_webhook_secret.get_secret_value(),
+            "webhook_output_format": "json",
+            "webhook_events": ["parse.success", "parse.partial_success", "parse.error", "parse.cancelled"],
+        }
+    ]
 
 
 def _age(created: object, date: str | None) -> float | None:

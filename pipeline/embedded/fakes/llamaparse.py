@@ -10,10 +10,13 @@
 
 A Plan serves the next upload; without one, text is split into pages at form feeds and a PDF has as many pages as it
 says.
+
+An upload that names a webhook is told of its end, as its plan says: signed, and tried three times where nobody answers.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import re
@@ -21,8 +24,9 @@ import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
+import httpx
 from starlette.applications import Starlette
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
@@ -30,6 +34,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from pipeline.embedded.fakes.server import Script, scripted, serve
+from pipeline.http import signature
 
 CREDITS_A_PAGE = {"fast": 1, "cost_effective": 3, "agentic": 10, "agentic_plus": 45}
 
@@ -41,6 +46,10 @@ class Plan:
     end: str = "COMPLETED"
     polls: int = 1
     """Looks at the job that find it unfinished."""
+    takes: float | None = None
+    """Seconds until it ends, whoever looks; in place of `polls`."""
+    webhook: Literal["sent", "lost", "twice", "forged", "early"] = "sent"
+    """What becomes of it, when the job ends; `early` is before the upload's answer, and the job ends then."""
     pages: Sequence[str] | None = None
     """Markdown of the pages; None makes them from the uploaded bytes."""
     failed: Mapping[int, str] = field(default_factory=dict)
@@ -69,7 +78,9 @@ class ParseJob:
     media_type: str | None
     content: bytes
     created: datetime
+    webhooks: Sequence[Mapping[str, Any]] = ()
     looks: int = 0
+    ended: bool = False
     cancelled: bool = False
     paid: bool = False
 
@@ -77,7 +88,9 @@ class ParseJob:
     def status(self) -> str:
         if self.cancelled:
             return "CANCELLED"
-        if self.plan.end == "hang" or self.looks <= self.plan.polls:
+        timed = self.plan.takes is not None or self.plan.webhook == "early"
+        waits = not self.ended if timed else self.looks <= self.plan.polls
+        if self.plan.end == "hang" or waits:
             return "PENDING" if self.looks <= 1 else "RUNNING"
         return self.plan.end
 
@@ -93,11 +106,14 @@ class ParseJob:
 class FakeLlamaParse:
     """The service; `jobs` holds every upload by id, to look at or to change while it runs."""
 
-    def __init__(self, *, key: str = "llx-fake-key") -> None:
-        self.key = key
+    def __init__(self, *, key: str = "llx-fake-key", default: Plan | None = None) -> None:
+        self.key, self.default = key, default or Plan()
         self.script, self.bill = Script(), Bill()
         self.jobs: dict[str, ParseJob] = {}
+        self.delivered: list[tuple[str, int]] = []
+        """Job id and the status that each webhook was answered with, 0 for no answer, in order."""
         self._plans: list[Plan] = []
+        self._tasks: set[asyncio.Task[None]] = set()
         routes = [
             ("/api/v2/parse/upload", self._upload, "POST"),
             ("/api/v2/parse/{job_id}/cancel", self._cancel, "POST"),
@@ -114,7 +130,12 @@ class FakeLlamaParse:
     @contextlib.asynccontextmanager
     async def serve(self) -> AsyncIterator[str]:
         async with serve(self.app, self.script) as url:
-            yield url
+            try:
+                yield url
+            finally:
+                for task in self._tasks:
+                    task.cancel()
+                await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _counted(self, handler):
         async def counted(request: Request) -> Response:
@@ -138,7 +159,7 @@ class FakeLlamaParse:
             content = await file.read()
             if not content or not file.filename:
                 return JSONResponse({"detail": "File is empty"}, 400)
-            plan = self._plans.pop(0) if self._plans else Plan()
+            plan = self._plans.pop(0) if self._plans else self.default
             job = ParseJob(
                 id=f"pjb-{uuid.uuid4()}",
                 plan=plan,
@@ -148,9 +169,16 @@ class FakeLlamaParse:
                 media_type=file.content_type,
                 content=content,
                 created=datetime.now(UTC) - plan.age,
+                webhooks=configuration.get("webhook_configurations") or (),
             )
         self.jobs[job.id] = job
         self.bill.uploads += 1
+        if plan.webhook == "early":
+            await self._end(job)
+        elif plan.takes is not None:
+            task = asyncio.create_task(self._end(job))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
         return JSONResponse(self._show(job))
 
     async def _get(self, request: Request) -> Response:
@@ -188,6 +216,35 @@ class FakeLlamaParse:
             return JSONResponse({"detail": "Job not found"}, 404)
         job.cancelled = True
         return JSONResponse(self._show(job))
+
+    async def _end(self, job: ParseJob) -> None:
+        await asyncio.sleep(job.plan.takes or 0)
+        job.ended = True
+        if job.plan.webhook == "lost":
+            return
+        for _ in range(2 if job.plan.webhook == "twice" else 1):
+            for webhook in job.webhooks:
+                await self.deliver(job.id, webhook, forged=job.plan.webhook == "forged")
+
+    async def deliver(self, job_id: str, webhook: Mapping[str, Any], *, forged: bool = False) -> None:
+        """Send one webhook, as an upload's `webhook_configurations` describe it."""
+        kind = "parse.success" if self.jobs[job_id].status == "COMPLETED" else "parse.error"
+        event = {"event_id": f"evt-{uuid.uuid4()}", "event_type": kind, "data": {"id": job_id, "job_id": job_id}}
+        body = json.dumps(event)
+        # the service's default is the event as a string in JSON
+        body = (body if webhook.get("webhook_output_format") == "json" else json.dumps(body)).encode()
+        secret = "the secret of somebody else" if forged else webhook.get("webhook_signing_secret", "")
+        headers = {"content-type": "application/json", "lc-signature": signature(body, secret)}
+        async with httpx.AsyncClient(timeout=5) as client:
+            for _ in range(3):
+                try:
+                    status = (await client.post(webhook["webhook_url"], content=body, headers=headers)).status_code
+                except httpx.HTTPError:
+                    status = 0
+                self.delivered.append((job_id, status))
+                if status in range(200, 500):
+                    return
+                await asyncio.sleep(0.1)
 
     def _show(self, job: ParseJob) -> dict[str, Any]:
         return {

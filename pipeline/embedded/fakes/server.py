@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import uvicorn
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
+
+from pipeline.http import bound, serving
 
 
 @dataclass(frozen=True)
@@ -105,44 +105,13 @@ class _Broken(Response):
                 raise ConnectionAbortedError("scripted")
 
 
-class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.ready, self.leave = asyncio.Event(), asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.ready.set()
-
-    async def main_loop(self) -> None:
-        # As the original, but it ends when it is told to and not at the next tenth of a second.
-        while not await self.on_tick(0):
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.leave.wait(), 0.5)
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        # The test runner keeps its own Ctrl-C.
-        yield
-
-
 @contextlib.asynccontextmanager
 async def serve(app: ASGIApp, script: Script | None = None) -> AsyncIterator[str]:
     """Serve `app` on a free port of 127.0.0.1 and give its URL, without a slash at the end."""
-    with socket.socket() as listening:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(("127.0.0.1", 0))
-        config = uvicorn.Config(app, log_level="critical", lifespan="off", timeout_graceful_shutdown=1)
-        server = _Server(config)
-        running = asyncio.create_task(server.serve(sockets=[listening]))
-        ready = asyncio.create_task(server.ready.wait())
-        await asyncio.wait({running, ready}, return_when=asyncio.FIRST_COMPLETED)
-        ready.cancel()
-        try:
-            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-        finally:
-            if script:
-                script.over.set()
-            server.should_exit = True
-            server.leave.set()
-            await running
+    with bound("127.0.0.1", 0) as listening:
+        async with serving(app, listening):
+            try:
+                yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+            finally:
+                if script:
+                    script.over.set()
