@@ -232,7 +232,7 @@ class Limiter:
     ) -> None:
         try:
             await self.books.settle(call, outcome, may_be_bought=may_be_bought, retry_after=retry_after, reason=reason)
-        except psycopg.OperationalError as error:
+        except psycopg.Error as error:
             # What was bought is worth more than its receipt: the call is booked as unconfirmed when the attempt ends.
             _log.warning("a call could not be settled", extra={"call": call.id, "reason": type(error).__name__})
 

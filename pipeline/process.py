@@ -21,7 +21,7 @@ from pipeline.job import Chunk, FetchedFile, Job, Parsed, Stage
 from pipeline.limiter import Account, Limiter, asked
 from pipeline.parsing import Parser
 from pipeline.progress import Progress, patiently
-from pipeline.queries import Queries
+from pipeline.queries import ParsePurchase, Queries
 from pipeline.storage import Storage
 
 _FOLDER = "pipeline-job-"
@@ -113,38 +113,47 @@ class Processor:
                 return purchase.parsed, parser.fingerprint
             if purchase.status == "wait" or purchase.parse_id is None:
                 continue
-            parse_id, resume = purchase.parse_id, purchase.provider_job_id
             await faults.point("parse.claimed")
-            pages = await asyncio.to_thread(estimate.pages, file.path, file.media_type) if account else 0
-
-            async def buy(parse_id: int = parse_id, resume: str | None = resume, pages: int = pages) -> Parsed:
-                async with limiter.spend(job, pages=pages, parse_id=parse_id, resumes=resume is not None) as call:
-                    await faults.point("parse.reserved")
-
-                    async def remember(provider_job_id: str) -> None:
-                        await faults.point("parse.uploaded")
-                        await self.queries.remember_parse(job, parse_id, provider_job_id)
-                        await limiter.began(job, call, pages=pages, parse_id=parse_id)
-                        await faults.point("parse.remembered")
-
-                    within = progress.within(Stage.PARSE)
-                    parsed = await parser.parse(file, resume=resume, remember=remember, progress=within)
-                    call.pages, call.credits = len(parsed.pages), parsed.credits
-                    if not any(page.markdown.strip() for page in parsed.pages):
-                        raise Permanent("No text was found in this file.")
-                    return parsed
-
             try:
-                parsed = await asked(buy)
+                parsed = await self._buy_parse(parser, limiter, job, file, purchase, progress)
             except Permanent:
-                await self.queries.drop_parse(job, parse_id)
+                await self.queries.drop_parse(job, purchase.parse_id)
                 raise
             await faults.point("parse.bought")
-            await self.queries.store_parse(job, parse_id, parsed)
+            await self.queries.store_parse(job, purchase.parse_id, parsed)
             await limiter.note(job, pages=parsed.page_count)
             await faults.point("parse.stored")
             return parsed, parser.fingerprint
         raise LeaseLost
+
+    async def _buy_parse(
+        self, parser: Parser, limiter: Limiter, job: Job, file: FetchedFile, purchase: ParsePurchase, progress: Progress
+    ) -> Parsed:
+        parse_id, resume = purchase.parse_id, purchase.provider_job_id
+        assert parse_id is not None
+        pages = await asyncio.to_thread(estimate.pages, file.path, file.media_type) if limiter.account else 0
+
+        async def buy() -> Parsed:
+            nonlocal resume
+            async with limiter.spend(job, pages=pages, parse_id=parse_id, resumes=resume is not None) as call:
+                await faults.point("parse.reserved")
+
+                async def remember(provider_job_id: str) -> None:
+                    nonlocal resume
+                    await faults.point("parse.uploaded")
+                    await self.queries.remember_parse(job, parse_id, provider_job_id)
+                    resume = provider_job_id
+                    await limiter.began(job, call, pages=pages, parse_id=parse_id)
+                    await faults.point("parse.remembered")
+
+                within = progress.within(Stage.PARSE)
+                parsed = await parser.parse(file, resume=resume, remember=remember, progress=within)
+                call.pages, call.credits = len(parsed.pages), parsed.credits
+                if not any(page.markdown.strip() for page in parsed.pages):
+                    raise Permanent("No text was found in this file.")
+                return parsed
+
+        return await asked(buy)
 
     async def _chunk(self, parsed: Parsed) -> list[Chunk]:
         limit = self.embedder.max_tokens

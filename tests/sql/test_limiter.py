@@ -286,3 +286,26 @@ async def test_what_is_no_lease_buys_nothing(db):
     job = await a_job(db)
     assert (await reserve(db, job | {"attempt": 9}))["status"] == "lost"
     assert await db.all("select * from pipeline.ledger") == []
+
+
+async def test_a_claim_leaves_out_what_needs_a_shut_key_and_goes_on_with_the_rest(db):
+    clock = await Clock.of(db)
+    owners = [await db.sign_up() for _ in range(2)]
+    for owner in owners:
+        await db.upload(owner, "a.txt")
+    begun, fresh = await db.claim(2)
+    await db.run("select pipeline.report(%s, %s, 'embed', 0)", begun["id"], begun["attempt"])
+    await a_listener(db, "one", "wrong")
+    await a_listener(db, "two", "right")
+    await settle(db, (await reserve(db, begun, "wrong"))["call_id"], "refused")
+    for job in (begun, fresh):
+        await db.run("select pipeline.release(%s, %s)", [job["id"]], [job["attempt"]])
+    assert [job["id"] for job in await db.claim(9, listener="one")] == [fresh["id"]]
+    assert [job["id"] for job in await db.claim(9, listener="two")] == [begun["id"]]
+    [again] = await db.all("select id, attempt from pipeline.jobs where id = %s", begun["id"])
+    await db.run("select pipeline.report(%s, %s, 'embed', 0)", again["id"], again["attempt"])
+    await db.run("select pipeline.release(%s, %s)", [again["id"]], [again["attempt"]])
+    assert await db.claim(9, listener="one") == []
+    await clock.set(61)
+    await a_listener(db, "one", "wrong")  # takes on the probe
+    assert [job["id"] for job in await db.claim(9, listener="one")] == [begun["id"]]

@@ -129,6 +129,24 @@ async def test_the_fallback_parser_stands_in_and_says_so(user, listen, watch, pa
     assert paid.parser.bill.pages == 0
 
 
+async def test_a_parser_that_is_busy_while_it_is_asked_for_the_result_is_not_paid_again(user, listen, watch, paid):  # noqa: F811
+    paid.parser.plan(Plan(end="hang"))
+    await listen(**paid.settings)
+    await user.upload("a.txt", TEXT)
+    parse = await watch.until(
+        "select provider_job_id as id from pipeline.parses where owner_id = %s and provider_job_id is not null", user.id
+    )
+    paid.parser.script.add(Fault(status=429, times=4))
+    await watch.until(
+        "select 1 from pipeline.provider_keys where provider = 'llamaparse' and cooling_until is not null"
+    )
+    paid.parser.jobs[parse["id"]].plan = Plan(polls=0)
+    job = await watch.ended(user, "a.txt")
+    assert (job["state"], job["failures"], paid.parser.bill.uploads) == ("completed", 0, 1)
+    row = await watch.until("select * from pipeline.job_costs where job_id = %s", job["id"])
+    assert (row["pages_bought"], row["unconfirmed"]) == (2, 0)
+
+
 async def test_the_ledger_agrees_with_the_bills_and_a_copy_is_free(user, listen, watch, paid):  # noqa: F811
     now_done(paid)
     await listen(**paid.settings)
