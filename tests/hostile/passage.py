@@ -84,7 +84,6 @@ async def send(
     seen = Passage(files, seed)
     began = time.monotonic()
     await world.db.run("update pipeline.settings set max_failures = 2, backoff_base = '0.05 seconds'")
-    # the answers of the fake embedder take a listener's time, and are not what is looked at
     world.settings |= SETTINGS
     owners = [await world.db.sign_up() for _ in range(_OWNERS)]
     async with _canary(seen) as address:

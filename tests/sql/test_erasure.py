@@ -9,6 +9,7 @@ import uuid
 import psycopg
 import pytest
 
+from pipeline.embedded.postgres import SUPERUSER
 from tests.sql.test_documents import visible
 
 LOST = pytest.raises(psycopg.Error, match=r"lease is lost|replaced or deleted")
@@ -237,6 +238,18 @@ async def test_an_upload_that_races_with_the_deletion_of_its_user_leaves_nothing
     assert receipt["files"] == receipt["documents"] == (1 if first == "upload" else 0)
     for table in ("documents", "jobs", "owners", "wakeups", "upload_days"):
         assert await db.all(f"select from pipeline.{table}") == []
+
+
+async def test_uploads_go_on_where_the_platform_lets_nobody_lock_its_users(db):
+    user = await db.sign_up()
+    async with await psycopg.AsyncConnection.connect(db.server.url(SUPERUSER, db.name), autocommit=True) as root:
+        await root.execute("revoke update on auth.users from postgres, supabase_auth_admin")
+    assert (await db.one("select has_table_privilege('auth.users', 'update') as may"))["may"] is False
+    await published(db, user, "a.txt", "text")
+    with pytest.raises(psycopg.errors.InsufficientPrivilege, match="must be a user"):
+        await db.upload(uuid.uuid4(), "a.txt")
+    await delete_user(db, user)
+    assert (await erase_whole(db))["files"] == 1
 
 
 async def waits_for_a_lock(db, pid: int) -> None:
