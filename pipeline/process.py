@@ -183,8 +183,6 @@ class Processor:
             done = sum(1 for s in status.values() if s == "kept")
             for batch in _batches(to_buy, tokens_of, self.embedder.batch_size):
                 await report(done / len(text_of))
-                if self.embed_account and time.monotonic() > turn_ends:
-                    raise Throttled(_MORE_LATER, provider=self.embed_account.provider, retry_after=1.0)
                 texts = [text_of[sha] for sha in batch]
                 vectors = await asked(lambda texts=texts: self.embedder.embed(texts, spend=limiter.of(job)))
                 await faults.point("embed.bought")
@@ -194,6 +192,8 @@ class Processor:
                     await progress.still_ours()
                     raise Transient("The file could not be finished; it is tried again.", detail="vectors were refused")
                 done += len(batch)
+                if self.embed_account and done < len(text_of) and time.monotonic() > turn_ends:
+                    raise Throttled(_MORE_LATER, provider=self.embed_account.provider, retry_after=1.0)
             if "wait" not in status.values():
                 return
 

@@ -147,6 +147,17 @@ async def test_a_parser_that_is_busy_while_it_is_asked_for_the_result_is_not_pai
     assert (row["pages_bought"], row["unconfirmed"]) == (2, 0)
 
 
+async def test_a_long_file_gives_way_and_goes_on_later(user, listen, watch, paid, monkeypatch):  # noqa: F811
+    monkeypatch.setattr("pipeline.process._TURN_SECONDS", 0.0)
+    monkeypatch.setattr("pipeline.embedding.openai.OpenAIEmbedder.batch_size", 1)
+    now_done(paid)
+    await listen(**paid.settings)
+    await user.upload("a.txt", TEXT)
+    job = await watch.ended(user, "a.txt")
+    assert (job["state"], job["attempt"], job["failures"]) == ("completed", 2, 0)
+    assert (paid.parser.bill.uploads, paid.embedder.bill.inputs) == (1, 2)
+
+
 async def test_the_ledger_agrees_with_the_bills_and_a_copy_is_free(user, listen, watch, paid):  # noqa: F811
     now_done(paid)
     await listen(**paid.settings)
