@@ -270,6 +270,12 @@ class World:
                 stage,
             )
             assert row["confirmed"] <= bought <= row["entered"], (stage, row, bought)
+        sums = await self.db.one(
+            "select (select sum(amount) from pipeline.ledger) as ledger, "
+            "(select sum(amount) from pipeline.spent_days where owner_id is null) as days, "
+            "(select sum(amount) from pipeline.spent_days where owner_id is not null) as owners"
+        )
+        assert sums["ledger"] == sums["days"] == sums["owners"] > 0
 
     async def is_sound(self) -> None:
         """No invariant is violated, and nobody ever ran more than the limit."""
