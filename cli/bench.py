@@ -148,3 +148,18 @@ def growth(
     Example: `pipeline bench growth --max 10000000`
     """
     _measure("growth", json, markdown, most=most, claims=claims)
+
+
+@app.command("policies")
+def policies(
+    owners: Annotated[int, typer.Option(min=1, help="So many owners.")] = 10_000,
+    chunks: Annotated[int, typer.Option(min=1, help="So many passages of all owners together.")] = 1_000_000,
+    runs: RunsOption = 300,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print a table and the plans for a document.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """What row-level security costs: upload, select and search under the policies, and with the filter written by hand.
+
+    Example: `pipeline bench policies --owners 100 --chunks 10000`
+    """
+    _measure("policies", json, markdown, owners=owners, chunks=chunks, runs=runs)

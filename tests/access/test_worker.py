@@ -164,3 +164,29 @@ def test_a_connection_that_cannot_work_is_refused_with_the_remedy(project, monke
 def test_a_connection_on_this_machine_or_with_tls_is_not(project, monkeypatch, url):
     monkeypatch.delenv("PGSSLMODE", raising=False)
     assert database_url(listener_settings(project, database_url=SecretStr(url))) == url
+
+
+async def test_all_of_this_was_made_by_a_postgres_that_is_no_superuser_and_owns_nothing_of_the_platform(project):
+    """As on a hosted project: what the suite shows rests on no right that `postgres` would not have there."""
+    assert await rows(
+        project.db_url, "select current_user::text, rolsuper from pg_roles where rolname = current_user"
+    ) == [("postgres", False)]
+    foreign = (
+        "select n.nspname, o.owner::regrole::text, count(*) from ("
+        "select relnamespace as namespace, relowner as owner from pg_class union all "
+        "select pronamespace, proowner from pg_proc union all select typnamespace, typowner from pg_type) o "
+        "join pg_namespace n on n.oid = o.namespace "
+        "where n.nspname {} and o.owner::regrole::text {} group by 1, 2"
+    )
+    assert await rows(project.db_url, foreign.format("in ('auth', 'storage', 'realtime')", "= 'postgres'")) == []
+    assert await rows(project.db_url, foreign.format("= 'pipeline'", "<> 'postgres'")) == []
+    for become in ("supabase_storage_admin", "supabase_auth_admin", "supabase_realtime_admin", "supabase_admin"):
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            await rows(project.db_url, f"set role {become}")
+    for refused in (
+        "alter table storage.objects disable row level security",
+        "alter table auth.users add column x int",
+        "alter table realtime.messages owner to postgres",
+    ):
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            await rows(project.db_url, refused)
