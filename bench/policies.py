@@ -1,8 +1,8 @@
 """What row-level security costs: the same statement under the policies, and as the service role with the owner's filter
 written by hand.
 
-Made-up owners with text, vectors and files, loaded straight into the tables. Each run takes another owner and does both,
-now the one first and now the other, so that whatever else the machine does falls on both. A write is rolled back.
+Made-up owners with text, vectors and files, loaded straight into the tables. Each run takes another owner and does
+both, now the one first and now the other, so that whatever else the machine does falls on both. A write is rolled back.
 """
 
 from __future__ import annotations
@@ -36,12 +36,14 @@ select id, 'authenticated', 'authenticated', id || '@example.org', now() from pe
 insert into storage.objects (bucket_id, name, owner_id, version, metadata)
 select 'documents', p.id || '/file ' || d || '.txt', p.id, 'v', '{{"size": 1000}}'
   from people p, generate_series(0, {documents} - 1) d;
-insert into pipeline.documents (owner_id, object_id, object_version, bucket_id, name, size, published_version, published_at,
-                                published_job_id, content_sha256, chunk_count)
-select o.owner_id::uuid, o.id, 'v', 'documents', o.name, 1000, 'v', now(), row_number() over (), sha256(o.name::bytea), {each}
+insert into pipeline.documents (owner_id, object_id, object_version, bucket_id, name, size, published_version,
+                                published_at, published_job_id, content_sha256, chunk_count)
+select o.owner_id::uuid, o.id, 'v', 'documents', o.name, 1000, 'v', now(), row_number() over (), sha256(o.name::bytea),
+       {each}
   from storage.objects o;
 create temp table homes as
-select d.id, d.owner_id, d.published_job_id as job_id, row_number() over (partition by d.owner_id order by d.name) - 1 as d, p.n
+select d.id, d.owner_id, d.published_job_id as job_id, p.n,
+       row_number() over (partition by d.owner_id order by d.name) - 1 as d
   from pipeline.documents d join people p on p.id = d.owner_id;
 insert into pipeline.chunks (document_id, job_id, owner_id, ordinal, page, content, input_sha256, lexemes)
 select h.id, h.job_id, h.owner_id, i, 1, b.content, sha256(b.n::text::bytea),
@@ -73,22 +75,37 @@ async def measure(owners: int = 10_000, chunks: int = 1_000_000, runs: int = 300
     async with common.database(_SPACE, SETTINGS) as server:
         root = await psycopg.AsyncConnection.connect(server.url(SUPERUSER), autocommit=True)
         async with root:
-            people, questions = await _load(root, owners, max(1, chunks // owners // _DOCUMENTS))
+            each = max(1, chunks // owners // _DOCUMENTS)
+            people, questions = await _load(root, owners, each)
             await _by_hand(root)
-            figures: dict[str, Any] = {"owners": owners, "chunks": owners * _DOCUMENTS * max(1, chunks // owners // _DOCUMENTS)}
+            figures: dict[str, Any] = {"owners": owners, "chunks": owners * _DOCUMENTS * each}
             chosen = random.Random(7)
-            client = await psycopg.AsyncConnection.connect(server.url("authenticator"), autocommit=True)
-            service = await psycopg.AsyncConnection.connect(server.url("authenticator"), autocommit=True)
+            # Planned anew each time on both sides: owners stand in one side's text only, and would keep it from being kept.
+            client, service = [
+                await psycopg.AsyncConnection.connect(
+                    server.url("authenticator"), autocommit=True, prepare_threshold=None
+                )
+                for _ in range(2)
+            ]
             async with client, service:
                 await service.execute("set role service_role")
                 await client.execute("set role authenticated")
                 for name, policies, by_hand, writes in (
                     ("upload", _INSERT, _INSERT, True),
                     ("select of one's own chunks", "select * from public.chunks", _CHUNKS, False),
-                    ("search by words", "select * from public.search('{question}')", "select * from bench.search('{question}')", False),
-                    ("hybrid search", "select * from public.search('{question}', '{vector}')",
-                     "select * from bench.search('{question}', '{vector}')", False),
-                ):  # fmt: skip
+                    (
+                        "search by words",
+                        "select * from public.search('{question}')",
+                        "select * from bench.search('{question}')",
+                        False,
+                    ),
+                    (
+                        "hybrid search",
+                        "select * from public.search('{question}', '{vector}')",
+                        "select * from bench.search('{question}', '{vector}')",
+                        False,
+                    ),
+                ):
                     taken: tuple[list[float], list[float]] = ([], [])
                     for run in range(-20, runs):
                         owner = chosen.choice(people)
@@ -114,9 +131,7 @@ async def measure(owners: int = 10_000, chunks: int = 1_000_000, runs: int = 300
             return figures
 
 
-async def _load(
-    root: psycopg.AsyncConnection, owners: int, each: int
-) -> tuple[list[uuid.UUID], list[tuple[str, str]]]:
+async def _load(root: psycopg.AsyncConnection, owners: int, each: int) -> tuple[list[uuid.UUID], list[tuple[str, str]]]:
     """The owners, and questions with their vectors."""
     made = Generator(384)
     none = uuid.UUID(int=0)
@@ -128,7 +143,8 @@ async def _load(
         for n, vector in enumerate(made.vectors(_BASE).tolist()):
             await copy.write_row((n, made.text(_WORDS), json.dumps(vector)))
     await root.execute(
-        f"create temp table base as select n, content, embedding, pipeline.lexemes('{none}', null, content)::text as lexemes "
+        f"create temp table base as select n, content, embedding, pipeline.lexemes('{none}', null, "
+        f"content)::text as lexemes "
         "from texts".encode()
     )
     await root.execute("create unique index on base (n)")
@@ -152,8 +168,12 @@ async def _by_hand(root: psycopg.AsyncConnection) -> None:
     [text] = await _row(root, "select pg_get_functiondef('pipeline.search'::regproc)")
     text = text.replace("pipeline.search(", "bench.search(", 1)
     text = text.replace("pipeline.caller()", "current_setting('bench.owner')::uuid")
-    for name, default in (("query_embedding extensions.vector", "null"), ("space text", "null"), ("match_count integer", "10"),
-                          ("path_prefix text", "null")):  # fmt: skip
+    for name, default in (
+        ("query_embedding extensions.vector", "null"),
+        ("space text", "null"),
+        ("match_count integer", "10"),
+        ("path_prefix text", "null"),
+    ):
         text = text.replace(name, f"{name} default {default}", 1)
     await root.execute(text.encode())
     await root.execute("alter function bench.search owner to postgres")
@@ -163,12 +183,13 @@ async def _time(connection: psycopg.AsyncConnection, statement: str, owner: uuid
     claims = json.dumps({"role": "authenticated", "sub": str(owner)})
     async with connection.transaction(force_rollback=writes):
         await connection.execute(
-            "select set_config('request.jwt.claims', %s, true), set_config('bench.owner', %s, true)", (claims, str(owner))
+            "select set_config('request.jwt.claims', %s, true), set_config('bench.owner', %s, true)",
+            (claims, str(owner)),
         )
         start = time.perf_counter()
-        await (await connection.execute(statement.encode())).fetchall() if not writes else await connection.execute(
-            statement.encode()
-        )
+        cursor = await connection.execute(statement.encode())
+        if not writes:
+            await cursor.fetchall()
         return time.perf_counter() - start
 
 
@@ -176,7 +197,9 @@ async def _plan(connection: psycopg.AsyncConnection, statement: str, owner: uuid
     claims = json.dumps({"role": "authenticated", "sub": str(owner)})
     async with connection.transaction(force_rollback=True):
         await connection.execute("select set_config('request.jwt.claims', %s, true)", (claims,))
-        rows = await connection.execute(f"explain (analyze, costs off, timing off, summary off, buffers off) {statement}".encode())
+        rows = await connection.execute(
+            f"explain (analyze, costs off, timing off, summary off, buffers off) {statement}".encode()
+        )
         return [row[0] for row in await rows.fetchall()]
 
 

@@ -9,19 +9,19 @@ insert into storage.buckets (id, name, public, file_size_limit)
 values ('documents', 'documents', false, 26214400);
 
 create policy "pipeline: owners read their files" on storage.objects for select to authenticated
-  using (bucket_id = 'documents' and (storage.foldername(name))[1] = (select pipeline.caller())::text);
+  using (bucket_id = 'documents' and starts_with(name, (select pipeline.caller() || '/')));
 create policy "pipeline: owners upload to their folder" on storage.objects for insert to authenticated
-  with check (bucket_id = 'documents' and (storage.foldername(name))[1] = (select pipeline.caller())::text);
+  with check (bucket_id = 'documents' and starts_with(name, (select pipeline.caller() || '/')));
 create policy "pipeline: owners overwrite and move their files" on storage.objects for update to authenticated
-  using (bucket_id = 'documents' and (storage.foldername(name))[1] = (select pipeline.caller())::text)
-  with check (bucket_id = 'documents' and (storage.foldername(name))[1] = (select pipeline.caller())::text);
+  using (bucket_id = 'documents' and starts_with(name, (select pipeline.caller() || '/')))
+  with check (bucket_id = 'documents' and starts_with(name, (select pipeline.caller() || '/')));
 create policy "pipeline: owners delete their files" on storage.objects for delete to authenticated
-  using (bucket_id = 'documents' and (storage.foldername(name))[1] = (select pipeline.caller())::text);
+  using (bucket_id = 'documents' and starts_with(name, (select pipeline.caller() || '/')));
 
 -- A wall behind the door: whatever permissive policy is added later, ours is the widest that holds for this bucket.
 create policy "pipeline: nobody beyond their folder" on storage.objects as restrictive for all to authenticated
-  using (bucket_id <> 'documents' or (storage.foldername(name))[1] = (select pipeline.caller())::text)
-  with check (bucket_id <> 'documents' or (storage.foldername(name))[1] = (select pipeline.caller())::text);
+  using (bucket_id <> 'documents' or starts_with(name, (select pipeline.caller() || '/')))
+  with check (bucket_id <> 'documents' or starts_with(name, (select pipeline.caller() || '/')));
 
 create policy "pipeline: nobody without a user" on storage.objects as restrictive for all to anon
   using (bucket_id <> 'documents')

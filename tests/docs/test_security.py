@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import uuid
 from pathlib import Path
 
 import psycopg
@@ -65,7 +64,3 @@ async def test_a_role_for_files_reads_and_removes_those_of_the_bucket_and_no_mor
             removed = await connection.execute("delete from storage.objects")
             assert removed.rowcount == 1
         assert await db.all("select 1 from pipeline.documents where deleted_at is null") == []
-        with pytest.raises(psycopg.errors.InsufficientPrivilege):
-            async with db.as_user(uuid.uuid4()) as stranger:
-                await stranger.execute("set role pipeline_files")
-                await stranger.execute("insert into storage.objects (bucket_id, name) values ('documents', 'x/y')")
