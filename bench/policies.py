@@ -80,7 +80,7 @@ async def measure(owners: int = 10_000, chunks: int = 1_000_000, runs: int = 300
             await _by_hand(root)
             figures: dict[str, Any] = {"owners": owners, "chunks": owners * _DOCUMENTS * each}
             chosen = random.Random(7)
-            # Planned anew each time on both sides: owners stand in one side's text only, and would keep it from being kept.
+            # Planned anew each time on both sides: one of them has the owner in its text, and could not be prepared.
             client, service = [
                 await psycopg.AsyncConnection.connect(
                     server.url("authenticator"), autocommit=True, prepare_threshold=None
