@@ -11,7 +11,7 @@ from psycopg.rows import dict_row
 from pipeline.embedded.postgres import SUPERUSER
 from tests.access.wire import Street, open_street
 from tests.access.world import World, furnish
-from tests.sql.conftest import Database, cloned, server  # noqa: F401 (fixture)
+from tests.sql.conftest import cloned, server  # noqa: F401 (fixture)
 
 
 @pytest_asyncio.fixture(scope="session")
@@ -36,6 +36,3 @@ async def street(project) -> AsyncIterator[Street]:
     """Two users with published documents, over HTTP."""
     async with open_street(project) as street:
         yield street
-
-
-__all__ = ["Database"]

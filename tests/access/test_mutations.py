@@ -13,7 +13,7 @@ from tests.access.reasons import REASONS, reason_for
 from tests.access.world import ATTACKS, World
 
 SEED = 20261101
-SAMPLE = 120
+SAMPLE = 100
 
 
 def _green(w: World) -> None:

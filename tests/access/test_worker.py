@@ -108,9 +108,10 @@ async def test_a_role_that_may_not_work_is_refused(project):
         await guard(project.url_as("authenticator"))
 
 
-async def test_a_transaction_pooler_is_refused_on_any_port(project):
+async def test_a_transaction_pooler_is_refused_on_any_port(project, monkeypatch):
     """It answers LISTEN, and delivers nothing: the listener would sleep until its next poll, and nobody would know
     why."""
+    monkeypatch.setattr("pipeline.guard._ARRIVES_SECONDS", 1.0)
     direct = urlsplit(worker_url(project))
     async with transaction_pooler(direct.hostname or "", direct.port or 0) as port:
         url = worker_url(project, port)

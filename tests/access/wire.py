@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
@@ -31,14 +30,9 @@ class Street:
     mallory: User
     alices_name: str
 
-    def headers(self, who: User | str | None = None, **claims: Any) -> dict[str, str]:
-        """A user's, a key's, or those of a token with such claims."""
-        if claims:
-            token = self.project.keys.sign({"aud": "authenticated", "exp": time.time() + 3600} | claims)
-        elif isinstance(who, User):
-            token = who.token
-        else:
-            token = who or self.project.anon_key
+    def headers(self, who: User | str | None = None) -> dict[str, str]:
+        """A user's, or those of a key or token; the public key's without."""
+        token = who.token if isinstance(who, User) else who or self.project.anon_key
         return {"apikey": self.project.anon_key, "authorization": f"Bearer {token}"}
 
     async def send(self, method: str, path: str, who: User | str | None = None, **options: Any) -> httpx.Response:

@@ -9,8 +9,6 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.access import test_mutations
-from tests.access.reasons import REASONS
 from tests.sql.conftest import cloned, server  # noqa: F401 (fixture)
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,10 +28,6 @@ def test_each_promise_names_what_enforces_it_and_a_test() -> None:
     for line in promises:
         promise, enforced, shown = (cell.strip() for cell in line.strip("|").split("|"))
         assert promise and enforced and re.search(r"`(supabase/)?tests/", shown), line
-
-
-def test_the_page_tells_how_many_go_unnoticed_for_which_reasons() -> None:
-    assert "tests/access/reasons.py" in PAGE and REASONS and test_mutations.SAMPLE
 
 
 async def test_a_role_for_files_reads_and_removes_those_of_the_bucket_and_no_more(server) -> None:  # noqa: F811
