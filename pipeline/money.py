@@ -139,4 +139,5 @@ async def _quote(settings: Settings, parser: LocalParser, embedder: app.Embedder
         return Quote(path, guess, problem=error.message)
     inputs = {c.embedding_input for c in chunks}
     tokens = await asyncio.to_thread(lambda: sum(map(embedder.count_tokens, inputs)))
-    return Quote(path, max(parsed.page_count, guess if media_type == "application/pdf" else 1), len(inputs), tokens)
+    counted = any(page.number is not None for page in parsed.pages)
+    return Quote(path, parsed.page_count if counted else guess, len(inputs), tokens)
