@@ -44,7 +44,7 @@ async def check(settings: Settings) -> list[Finding]:
     findings.append(await _storage(settings))
     findings += await _space(settings)
     if settings.parser == "local":
-        findings.append(_isolation())
+        findings.append(isolation(fences()))
     migration_url = settings.migration_database_url.get_secret_value()
     if migration_url:
         try:
@@ -67,8 +67,8 @@ def _from(error: SetupError, name: str) -> Finding:
     return Finding(name, False, detail, remedy.strip())
 
 
-def _isolation() -> Finding:
-    found = fences()
+def isolation(found: dict[str, bool]) -> Finding:
+    """What `fences()` says, for an operator."""
     missing = [what for fence, (what, _) in _FENCES.items() if not found[fence]]
     if not missing:
         return Finding("parser isolation", True, "files are parsed without a network, files of others or new programs")
