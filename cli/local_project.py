@@ -8,15 +8,17 @@ import json
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline import migrate
 from pipeline.embedded import EmbeddedSupabase
-from pipeline.settings import Settings, load
+from pipeline.settings import PREFIX, Settings, load
 
 SPACE = "all-MiniLM-L6-v2-int8-384"
+LOCAL = {"parser": "local", "embedder": "local"}
+"""Settings of a listener that needs neither keys nor network; SPACE is what it writes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,20 +34,19 @@ class Local:
     db_url: str
     worker_db_url: str
 
-    def environment(self) -> dict[str, str]:
+    def environment(self, providers: Mapping[str, str] = LOCAL) -> dict[str, str]:
         """The settings with which a listener, or any other command, works on this project."""
-        return {
+        named = {f"{PREFIX}{name.upper()}": value for name, value in providers.items()}
+        return named | {
             "UPLOAD_PIPELINE_SUPABASE_URL": self.api_url,
             "UPLOAD_PIPELINE_SUPABASE_ANON_KEY": self.anon_key,
             "UPLOAD_PIPELINE_SUPABASE_SERVICE_ROLE_KEY": self.service_role_key,
             "UPLOAD_PIPELINE_JWT_SECRET": self.jwt_secret,
             "UPLOAD_PIPELINE_DATABASE_URL": self.worker_db_url,
             "UPLOAD_PIPELINE_MIGRATION_DATABASE_URL": self.db_url,
-            "UPLOAD_PIPELINE_PARSER": "local",
-            "UPLOAD_PIPELINE_EMBEDDER": "local",
         }
 
-    def settings(self) -> Settings:
+    def settings(self, providers: Mapping[str, str] = LOCAL) -> Settings:
         """The same for a listener in this process; its limits, concurrency and OCR come from the environment."""
         return load(
             supabase_url=self.api_url,
@@ -55,14 +56,18 @@ class Local:
             database_url=self.worker_db_url,
             migration_database_url=self.db_url,
             worker_password="",
-            parser="local",
-            embedder="local",
+            **providers,
         )
 
 
 @contextlib.asynccontextmanager
-async def local_project(data_dir: Path | None = None, *, port: int | None = None) -> AsyncIterator[Local]:
-    """Start it and stop it. Without a folder it is temporary; with one, port and passwords stay where they can."""
+async def local_project(
+    data_dir: Path | None = None, *, port: int | None = None, space: str = SPACE
+) -> AsyncIterator[Local]:
+    """Start it and stop it; search reads `space`.
+
+    Without a folder it is temporary; with one, port and passwords stay where they can.
+    """
     if data_dir is not None and not data_dir.exists():
         # What a developer uploads is nobody else's business; started by root, Postgres is another user, who must pass.
         data_dir.mkdir(parents=True, mode=0o711 if _root() else 0o700)
@@ -71,7 +76,7 @@ async def local_project(data_dir: Path | None = None, *, port: int | None = None
     if port is None and isinstance(old := kept.get("port"), int) and _free(old):
         port = old
     async with EmbeddedSupabase.start(data_dir, port=port) as project:
-        await migrate.apply(project.db_url, worker_password=password, activate_space=SPACE)
+        await migrate.apply(project.db_url, worker_password=password, activate_space=space)
         if data_dir is not None:
             _remember(data_dir, {"port": int(project.api_url.rpartition(":")[2]), "worker_password": password})
         yield Local(

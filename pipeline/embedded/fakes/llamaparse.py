@@ -21,8 +21,8 @@ import contextlib
 import json
 import re
 import uuid
-from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
@@ -103,11 +103,18 @@ class ParseJob:
         return self.content.decode("utf-8", "replace").split("\f")
 
 
-class FakeLlamaParse:
-    """The service; `jobs` holds every upload by id, to look at or to change while it runs."""
+Read = Callable[[bytes, str], Awaitable[Sequence[str]]]
+"""The pages of a file, from its bytes and its name; what it raises is the job's error."""
 
-    def __init__(self, *, key: str = "llx-fake-key", default: Plan | None = None) -> None:
-        self.key, self.default = key, default or Plan()
+
+class FakeLlamaParse:
+    """The service; `jobs` holds every upload by id, to look at or to change while it runs.
+
+    `default` is how uploads go that no plan was made for; with `read` their pages are what it gives.
+    """
+
+    def __init__(self, *, key: str = "llx-fake-key", default: Plan | None = None, read: Read | None = None) -> None:
+        self.key, self.default, self.read = key, default or Plan(), read
         self.script, self.bill = Script(), Bill()
         self.jobs: dict[str, ParseJob] = {}
         self.delivered: list[tuple[str, int]] = []
@@ -159,7 +166,7 @@ class FakeLlamaParse:
             content = await file.read()
             if not content or not file.filename:
                 return JSONResponse({"detail": "File is empty"}, 400)
-            plan = self._plans.pop(0) if self._plans else self.default
+            plan = self._plans.pop(0) if self._plans else await self._unplanned(content, file.filename)
             job = ParseJob(
                 id=f"pjb-{uuid.uuid4()}",
                 plan=plan,
@@ -216,6 +223,14 @@ class FakeLlamaParse:
             return JSONResponse({"detail": "Job not found"}, 404)
         job.cancelled = True
         return JSONResponse(self._show(job))
+
+    async def _unplanned(self, content: bytes, name: str) -> Plan:
+        if self.read is None:
+            return self.default
+        try:
+            return replace(self.default, pages=await self.read(content, name))
+        except Exception as error:
+            return replace(self.default, end="FAILED", error=str(error))
 
     async def _end(self, job: ParseJob) -> None:
         await asyncio.sleep(job.plan.takes or 0)
