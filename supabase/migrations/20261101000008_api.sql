@@ -30,7 +30,7 @@ select c.id, c.document_id, d.name, c.ordinal, c.page, c.heading, c.content, d.p
  where d.deleted_at is null;
 comment on view public.chunks is 'The searchable passages of your files, in order of (document_id, ordinal).';
 
-revoke all on public.documents, public.jobs, public.chunks from public, anon, authenticated;
+revoke all on public.documents, public.jobs, public.chunks from public, anon, authenticated, service_role;
 grant select on public.documents, public.jobs, public.chunks to authenticated, service_role;
 
 -- What the views read, column by column, under the owners' policies.
@@ -114,6 +114,6 @@ comment on function public.cancel_job is
   'Cancels a job of yours that has not ended and returns the state that it is in then. 404: not yours.';
 
 revoke execute on function pipeline.own_job, pipeline.retry_own_job, pipeline.cancel_own_job from public, anon, authenticated;
-revoke execute on function public.retry_job, public.cancel_job from public, anon, authenticated;
+revoke execute on function public.retry_job, public.cancel_job from public, anon, authenticated, service_role;
 grant execute on function pipeline.retry_own_job, pipeline.cancel_own_job to authenticated, service_role;
 grant execute on function public.retry_job, public.cancel_job to authenticated, service_role;

@@ -487,6 +487,6 @@ comment on function public.search is
 
 revoke execute on function pipeline.parse_question, pipeline.word_frequencies, pipeline.under, pipeline.visible,
   pipeline.candidates, pipeline.by_words, pipeline.nearest_by_index, pipeline.by_meaning, pipeline.search, public.search
-  from public, anon, authenticated;
+  from public, anon, authenticated, service_role;
 grant execute on function pipeline.search to authenticated;
 grant execute on function public.search to authenticated;

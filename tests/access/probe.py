@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import uuid
 from pathlib import Path
 
 from tests.access.world import World
 
+NOBODY = uuid.UUID(int=0)
 CLIENTS = ("anon", "authenticated", "service_role")
 PGTAP = Path(__file__).resolve().parents[2] / "supabase/tests/access.test.sql"
 
