@@ -1,4 +1,4 @@
-"""Rights come out the same wherever the migrations are applied: an older project grants clients what is new by itself."""
+"""Rights come out the same wherever the migrations are applied, also where what is new is granted to clients."""
 
 from __future__ import annotations
 
