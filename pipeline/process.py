@@ -13,6 +13,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from pipeline import estimate, faults
 from pipeline.chunking import chunk
 from pipeline.embedding import Embedder
@@ -21,6 +23,7 @@ from pipeline.job import Chunk, FetchedFile, Job, Parsed, Stage
 from pipeline.limiter import Account, Limiter, asked
 from pipeline.parsing import Parser
 from pipeline.progress import Progress, patiently
+from pipeline.providers import PassageRefused
 from pipeline.queries import ParsePurchase, Queries
 from pipeline.storage import Storage
 
@@ -184,7 +187,17 @@ class Processor:
             for batch in _batches(to_buy, tokens_of, self.embedder.batch_size):
                 await report(done / len(text_of))
                 texts = [text_of[sha] for sha in batch]
-                vectors = await asked(lambda texts=texts: self.embedder.embed(texts, spend=limiter.of(job)))
+                try:
+                    vectors = await asked(lambda texts=texts: self.embedder.embed(texts, spend=limiter.of(job)))
+                except PassageRefused as refused:
+                    if refused.bought:
+                        those = [batch[place] for place in refused.bought]
+                        await self.queries.store_embeddings(
+                            job, self.space_id, those, np.stack(list(refused.bought.values()))
+                        )
+                    passage = chunks[inputs.index(batch[refused.index])]
+                    place = f"passage {passage.ordinal + 1}" + (f", on page {passage.page}" if passage.page else "")
+                    raise Permanent(f"{refused.message} It is {place}.", detail=refused.detail) from None
                 await faults.point("embed.bought")
                 kept = await self.queries.store_embeddings(job, self.space_id, batch, vectors)
                 await faults.point("embed.stored")

@@ -61,8 +61,14 @@ class OpenAIEmbedder:
         counts = await asyncio.to_thread(toktok.batch_count, texts)
         check_texts(texts, counts, self.max_tokens)
         vectors = np.empty((len(texts), self.space.dimensions), dtype=np.float32)
-        for start, end in pack(texts, counts):
-            await self._fill(vectors, texts, counts, start, end, spend)
+        # what is still NaN is not bought yet
+        vectors.fill(np.nan)
+        try:
+            for start, end in pack(texts, counts):
+                await self._fill(vectors, texts, counts, start, end, spend)
+        except PassageRefused as refused:
+            refused.bought = {int(place): vectors[place] for place in np.flatnonzero(~np.isnan(vectors[:, 0]))}
+            raise
         return vectors
 
     async def warm_up(self) -> None:

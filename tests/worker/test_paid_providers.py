@@ -225,9 +225,27 @@ async def test_a_passage_that_is_refused_ends_the_file_with_a_sentence(user, lis
     job = await watch.ended(user, "a.txt")
     assert (job["state"], job["attempt"]) == ("dead", 1)
     error = (await user.job("a.txt"))["error"]
-    assert "passage" in error and error.endswith(".") and "knee" not in error
+    assert error == "The embedding service refuses a passage of this file. It is passage 1, on page 1."
     await user.upload("b.txt", b"The next file is served.")
     assert (await watch.ended(user, "b.txt"))["state"] == "completed"
+
+
+async def test_what_was_bought_beside_a_refused_passage_is_kept(user, listen, watch, paid):
+    pages = [f"# Part {number}\n\nThe sentence of part {number}." for number in range(1, 9)]
+    pages[5] += " Poison."
+    paid.embedder.poison.add("Poison")
+    now_done(paid, 2)
+    await listen(**paid.settings)
+    await user.upload("a.txt", "\f".join(pages).encode())
+    assert (await watch.ended(user, "a.txt"))["state"] == "dead"
+    assert "page 6" in (await user.job("a.txt"))["error"]
+    before = list(paid.embedder.bill.texts)
+    assert len(before) >= 4
+    await user.upload("a.txt", "\f".join(pages).replace(" Poison.", "").encode(), upsert=True)
+    await watch.until("select 1 from pipeline.jobs where name = %s having count(*) = 2", f"{user.id}/a.txt")
+    assert (await watch.ended(user, "a.txt"))["state"] == "completed"
+    texts = [text for text in paid.embedder.bill.texts if text != "ping"]
+    assert len(texts) == len(set(texts)) == 8
 
 
 async def test_a_file_that_the_parser_refuses_ends_with_a_sentence(user, listen, watch, paid):
