@@ -18,9 +18,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import json
 import re
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -66,6 +68,8 @@ class Bill:
     uploads: int = 0
     pages: int = 0
     credits: float = 0
+    bought: Counter[tuple[bytes, int]] = field(default_factory=Counter)
+    """How often each page was bought: the SHA-256 of its file, and its number."""
 
 
 @dataclass
@@ -203,6 +207,7 @@ class FakeLlamaParse:
             if not job.paid:
                 job.paid = True
                 self.bill.pages += len(pages)
+                self.bill.bought.update((hashlib.sha256(job.content).digest(), number) for number in numbers)
                 self.bill.credits += len(pages) * CREDITS_A_PAGE[job.tier]
             if "markdown" in expand and job.tier != "fast":
                 good = [

@@ -5,7 +5,8 @@
         fake.script.add(Fault(status=429, body=rate_limited(), headers={"retry-after": "3"}))
         fake.poison.add("a sentence that is refused wherever it stands")
         …
-        fake.bill.inputs
+        fake.limits.tokens.per_minute = 1_000_000
+        fake.bill.inputs, fake.bill.bought("a text")
 
 Kinds of Fault of its own: `short` (one vector too few), `zero`, `nan`, `dimension` (one number too few), `shuffled`
 (right vectors in another order, with right indices), `duplicate` (an index twice), `not-base64`.
@@ -13,12 +14,14 @@ Kinds of Fault of its own: `short` (one vector too few), `zero`, `nan`, `dimensi
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import functools
 import hashlib
 import re
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +32,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from pipeline.embedded.fakes.limits import Limits
 from pipeline.embedded.fakes.server import Fault, Script, scripted, serve
 
 
@@ -67,6 +71,18 @@ class Bill:
     tokens: int = 0
     texts: list[str] = field(default_factory=list)
     """Every input that was paid for, in order: a text twice in it was bought twice."""
+    times: Counter[bytes] = field(default_factory=Counter)
+    """How often each input was bought, by its SHA-256."""
+
+    def add(self, texts: Sequence[str], tokens: int) -> None:
+        self.inputs += len(texts)
+        self.tokens += tokens
+        self.texts += texts
+        self.times.update(hashlib.sha256(text.encode()).digest() for text in texts)
+
+    def bought(self, text: str) -> int:
+        """How often."""
+        return self.times[hashlib.sha256(text.encode()).digest()]
 
 
 class FakeOpenAI:
@@ -76,14 +92,16 @@ class FakeOpenAI:
         self, *, key: str = "sk-fake-key", models: tuple[str, ...] = ("text-embedding-3-small",), native: int = 1536
     ):
         self.key, self.models, self.native = key, models, native
-        self.script, self.bill, self.poison = Script(), Bill(), set[str]()
+        self.script, self.bill, self.poison, self.limits = Script(), Bill(), set[str](), Limits()
         handler = scripted(self.script, self._embeddings, self._spoil)
 
         async def counted(request: Request) -> Response:
             self.bill.requests += 1
             return await handler(request)
 
-        self.app = Starlette(routes=[Route("/v1/embeddings", counted, methods=["POST"])])
+        # the second is where Azure has it
+        paths = ("/v1/embeddings", "/openai/v1/embeddings")
+        self.app = Starlette(routes=[Route(path, counted, methods=["POST"]) for path in paths])
 
     @contextlib.asynccontextmanager
     async def serve(self) -> AsyncIterator[str]:
@@ -101,9 +119,15 @@ class FakeOpenAI:
             status, content = refusal
             return JSONResponse(content, status)
         dimensions = body.get("dimensions") or self.native
-        self.bill.inputs += len(texts)
-        self.bill.tokens += sum(counts)
-        self.bill.texts += texts
+        if not self.limits.admit(sum(counts)):
+            return JSONResponse(rate_limited(), 429, headers=self.limits.refusal(sum(counts)))
+        self.limits.running += 1
+        try:
+            if self.limits.latency:
+                await asyncio.sleep(self.limits.latency)
+        finally:
+            self.limits.running -= 1
+        self.bill.add(texts, sum(counts))
         data = []
         for index, text in enumerate(texts):
             row = vector(text, dimensions)
@@ -111,7 +135,8 @@ class FakeOpenAI:
             wire = base64.b64encode(row.astype("<f4").tobytes()).decode() if as_text else row.tolist()
             data.append({"object": "embedding", "index": index, "embedding": wire})
         usage = {"prompt_tokens": sum(counts), "total_tokens": sum(counts)}
-        return JSONResponse({"object": "list", "data": data, "model": body["model"], "usage": usage})
+        answer = {"object": "list", "data": data, "model": body["model"], "usage": usage}
+        return JSONResponse(answer, headers=self.limits.headers())
 
     def _refusal(self, body: dict[str, Any], texts: Any, counts: list[int]) -> tuple[int, dict[str, Any]] | None:
         if body.get("model") not in self.models:
