@@ -190,14 +190,8 @@ class Processor:
                 try:
                     vectors = await asked(lambda texts=texts: self.embedder.embed(texts, spend=limiter.of(job)))
                 except PassageRefused as refused:
-                    if refused.bought:
-                        those = [batch[place] for place in refused.bought]
-                        await self.queries.store_embeddings(
-                            job, self.space_id, those, np.stack(list(refused.bought.values()))
-                        )
                     passage = chunks[inputs.index(batch[refused.index])]
-                    place = f"passage {passage.ordinal + 1}" + (f", on page {passage.page}" if passage.page else "")
-                    raise Permanent(f"{refused.message} It is {place}.", detail=refused.detail) from None
+                    raise await self._named(job, batch, passage, refused) from None
                 await faults.point("embed.bought")
                 kept = await self.queries.store_embeddings(job, self.space_id, batch, vectors)
                 await faults.point("embed.stored")
@@ -209,6 +203,14 @@ class Processor:
                     raise Throttled(_MORE_LATER, provider=self.embed_account.provider, retry_after=1.0)
             if "wait" not in status.values():
                 return
+
+    async def _named(self, job: Job, batch: Sequence[bytes], passage: Chunk, refused: PassageRefused) -> Permanent:
+        """The end of a file that holds a passage which cannot be embedded; what was bought beside it is kept."""
+        if refused.bought:
+            inputs, vectors = [batch[place] for place in refused.bought], np.stack(list(refused.bought.values()))
+            await self.queries.store_embeddings(job, self.space_id, inputs, vectors)
+        place = f"passage {passage.ordinal + 1}" + (f", on page {passage.page}" if passage.page else "")
+        return Permanent(f"{refused.message} It is {place}.", detail=refused.detail)
 
     def _tokens(self, text_of: dict[bytes, str]) -> dict[bytes, int]:
         if self.embed_account is None:  # nobody asks what nothing costs
