@@ -266,16 +266,18 @@ as $$
 declare
   now constant timestamptz := pipeline.now();
   wrong text;
+  was_queued boolean;
+  is_queued boolean;
+  cancelled boolean;
+  lease_ends timestamptz;
+  leased bigint[];
   counted uuid[];
   starts integer[];
   stops integer[];
-  woken boolean;
-  cancelled boolean;
 begin
   with changed as materialized (
     select n.id, n.owner_id, o.state as from_state, n.state as to_state, n.attempt, n.failures, n.stage,
-           coalesce(n.claimed_by, o.claimed_by) as claimed_by, n.error_class, n.error, n.available_at, n.lease_expires_at,
-           n.lane, o.owner_id as was_owner, o.lane as was_in_lane, o.available_at as was_due_at,
+           coalesce(n.claimed_by, o.claimed_by) as claimed_by, n.error_class, n.error, n.lease_expires_at,
            o.state <> n.state or o.attempt <> n.attempt as moved,
            (o.state = 'running')::int as stopped, (n.state = 'running')::int as started,
            case when o.state = n.state and o.attempt = n.attempt then null
@@ -296,51 +298,42 @@ begin
     select id, owner_id, now, from_state, to_state, attempt, failures, stage, claimed_by, error_class, error
       from changed
      where moved
-  ),
-  left_the_queue as (
-    -- one probe of the index for each, whatever the statistics say
-    delete from pipeline.queue q
-     where q.ctid = any (array(select (select i.ctid from pipeline.queue i
-                                        where i.owner_id = c.was_owner and i.lane = c.was_in_lane
-                                          and i.due_at = c.was_due_at and i.job_id = c.id)
-                                 from changed c
-                                where c.from_state = 'available'))
-  ),
-  joined_the_queue as (
-    insert into pipeline.queue (owner_id, lane, due_at, job_id)
-    select owner_id, lane, available_at, id from changed where to_state = 'available'
-  ),
-  leased as (
-    insert into pipeline.lease_checks (due_at, job_ids)
-    select min(lease_expires_at), array_agg(id) from changed where to_state = 'running' having count(*) > 0
-  ),
-  wakeups as (
-    insert into pipeline.wakeups (owner_id, lane, due_at)
-    select owner_id, lane, min(available_at) from changed where to_state = 'available' group by owner_id, lane
-    returning true
-  ),
-  counts as (
-    select owner_id, sum(started)::integer as started, sum(stopped)::integer as stopped
-      from changed
-     where started <> stopped
-     group by owner_id
-     order by owner_id
   )
-  select (select min(c.wrong) from changed c), (select bool_or(c.from_state = 'running' and c.to_state = 'cancelled') from changed c),
-         exists (select from wakeups),
-         (select array_agg(c.owner_id) from counts c), (select array_agg(c.started) from counts c),
-         (select array_agg(c.stopped) from counts c)
-    into wrong, cancelled, woken, counted, starts, stops;
+  select min(c.wrong), bool_or(c.from_state = 'available'), bool_or(c.to_state = 'available'),
+         bool_or(c.from_state = 'running' and c.to_state = 'cancelled'),
+         min(c.lease_expires_at) filter (where c.to_state = 'running'), array_agg(c.id) filter (where c.to_state = 'running'),
+         array_agg(c.owner_id) filter (where c.started <> c.stopped),
+         array_agg(c.started) filter (where c.started <> c.stopped),
+         array_agg(c.stopped) filter (where c.started <> c.stopped)
+    into wrong, was_queued, is_queued, cancelled, lease_ends, leased, counted, starts, stops
+    from changed c;
 
   if wrong is not null then
     raise exception using errcode = 'check_violation', message = wrong,
       hint = 'The legal transitions are the rows of pipeline.job_transitions.';
   end if;
+  if was_queued then
+    -- one probe of the index for each, whatever the statistics say
+    delete from pipeline.queue q
+     where q.ctid = any (array(select (select i.ctid from pipeline.queue i
+                                        where i.owner_id = o.owner_id and i.lane = o.lane and i.due_at = o.available_at
+                                          and i.job_id = o.id)
+                                 from old_jobs o
+                                where o.state = 'available'));
+  end if;
+  if is_queued then
+    insert into pipeline.queue (owner_id, lane, due_at, job_id)
+    select n.owner_id, n.lane, n.available_at, n.id from new_jobs n where n.state = 'available'
+    on conflict do nothing;  -- that of a job which changed nothing of it
+    insert into pipeline.wakeups (owner_id, lane, due_at)
+    select n.owner_id, n.lane, min(n.available_at) from new_jobs n where n.state = 'available' group by n.owner_id, n.lane;
+    perform pg_catalog.pg_notify('pipeline_jobs', '');
+  end if;
+  if leased is not null then
+    insert into pipeline.lease_checks (due_at, job_ids) values (lease_ends, leased);
+  end if;
   if counted is not null then
     perform pipeline.count_running(counted, starts, stops);
-  end if;
-  if woken then
-    perform pg_catalog.pg_notify('pipeline_jobs', '');
   end if;
   -- Whoever works on a cancelled job should stop spending now, not at the next heartbeat.
   if cancelled then
@@ -370,12 +363,9 @@ begin
                                         and i.job_id = o.id)
                                from old_jobs o
                               where o.state = 'available'));
-  perform pipeline.count_running(array_agg(d.owner_id), array_agg(0), array_agg(d.stopped))
-    from (select owner_id, count(*)::integer as stopped
-            from old_jobs
-           where state = 'running'
-           group by owner_id
-           order by owner_id) d
+  perform pipeline.count_running(array_agg(o.owner_id), array_agg(0), array_agg(1))
+    from old_jobs o
+   where o.state = 'running'
   having count(*) > 0;
   return null;
 end
@@ -403,22 +393,25 @@ begin
      set running = o.running + c.started - c.stopped,
          taken = case when o.taken + c.started >= o.priority then 0 else o.taken + c.started end,
          served_at = case when c.started > 0 and o.taken + c.started >= o.priority then now else o.served_at end
-    from unnest(owner_ids, started, stopped) as c (owner_id, started, stopped)
+    from (select u.owner_id, sum(u.started)::integer as started, sum(u.stopped)::integer as stopped
+            from unnest(owner_ids, started, stopped) as u (owner_id, started, stopped)
+           group by u.owner_id) c
    where o.owner_id = c.owner_id;
   get diagnostics known = row_count;
   if known < cardinality(owner_ids) then
-    -- Only a raw UPDATE finds an owner without a row; the claim has made it before.
+    -- Several jobs of an owner; or an owner without a row, which only a raw UPDATE finds: the claim makes it before.
     insert into pipeline.owners as o (owner_id, max_concurrent_jobs, priority, running, lanes)
-    select c.owner_id, l.max_concurrent_jobs, l.priority, greatest(c.started - c.stopped, 0), 3
-      from unnest(owner_ids, started, stopped) as c (owner_id, started, stopped)
-     cross join lateral pipeline.limits_of(c.owner_id) l
-     where not exists (select from pipeline.owners x where x.owner_id = c.owner_id)
+    select u.owner_id, l.max_concurrent_jobs, l.priority, greatest(sum(u.started - u.stopped), 0), 3
+      from unnest(owner_ids, started, stopped) as u (owner_id, started, stopped)
+     cross join lateral pipeline.limits_of(u.owner_id) l
+     where not exists (select from pipeline.owners x where x.owner_id = u.owner_id)
+     group by u.owner_id, l.max_concurrent_jobs, l.priority
     on conflict (owner_id) do update set running = o.running + excluded.running;
   end if;
 end
 $$;
 comment on function pipeline.count_running is
-  'Counts jobs that started and stopped running, for each owner (ids in order), and ends the turn of who was served enough.';
+  'Counts jobs that started and stopped running, of one owner or several, and ends the turn of who was served enough.';
 
 create function pipeline.message(job pipeline.jobs)
   returns jsonb
