@@ -34,6 +34,7 @@ class Drain:
 
 async def empty(server: Server, contestant: Contestant) -> None:
     """Empty the queue's tables."""
+    await server.quiet(contestant)
     await server.database(contestant).execute(contestant.clear.encode())
 
 

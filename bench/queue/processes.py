@@ -147,6 +147,16 @@ class Server:
             waiting = [stack.enter_async_context(self.child(contestant, mode)) for _ in range(count)]
             yield [await one for one in waiting]
 
+    async def quiet(self, contestant: Contestant) -> None:
+        """Wait until what ended processes have asked for is over."""
+        left = (
+            "select from pg_stat_activity where datname = current_database() and backend_type = 'client backend' "
+            "and state <> 'idle' and pid <> pg_backend_pid()"
+        )
+        async with asyncio.timeout(PATIENCE):
+            while await (await self.database(contestant).execute(left)).fetchone() is not None:
+                await asyncio.sleep(0.01)
+
     async def busy(self, contestant: Contestant) -> bool:
         """Whether a job is not acknowledged yet."""
         row = await (await self.database(contestant).execute(contestant.busy.encode())).fetchone()

@@ -38,7 +38,7 @@
 -- migration `operations` removes what nobody asks for any more, a bounded step at a time.
 --
 -- Locks are taken in one order: document, job, owner; several of a kind in the order of their ids. Once the claim has
--- swept and woken, it takes owners before jobs; it waits for an owner only while it holds nothing, and for no job.
+-- swept and woken, it takes owners before jobs, but waits for neither.
 
 create table pipeline.job_states (
   state text primary key,

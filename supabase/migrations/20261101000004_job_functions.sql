@@ -227,8 +227,6 @@ declare
   wanted integer := max_jobs;
   asked integer;
   found_jobs integer;
-  held integer;
-  busy uuid;
 begin
   if max_jobs <= 0 or exists (select from pipeline.settings s where s.paused or s.schema_version <> claim.schema_version) then
     return;
@@ -238,7 +236,8 @@ begin
     open_lanes := array(select l from unnest(open_lanes) l where case l when 1 then 'parse' else 'embed' end <> all (shut));
     open_sum := coalesce((select sum(l) from unnest(open_lanes) l), 0);
   end if;
-  held := pipeline.sweep() + pipeline.wake();
+  perform pipeline.sweep();
+  perform pipeline.wake();
 
   -- Again while jobs are wanted and owners are ready: some wait for nothing any more, and their places go to the next. So a
   -- claim that returns nothing says that nothing is due. Bounded, for owners whose jobs somebody else has locked.
@@ -257,15 +256,13 @@ begin
              order by l.served_at
              limit wanted) r;
     if ready is null then
-      -- Another claim may be serving those who are ready. Its end is worth waiting for: it is near, and whoever comes back
-      -- later instead comes too late. But only while nothing is held that somebody could wait for.
-      exit when again > 1 or held > 0;
-      select o.owner_id into busy
-        from pipeline.owners o
-       where o.lanes in (1, 2, 3) and o.lanes & open_sum > 0 and o.lanes > 0 and o.running < o.max_concurrent_jobs
-       limit 1;
-      exit when busy is null;
-      perform from pipeline.owners o where o.owner_id = busy for no key update;
+      -- Another claim may be serving those who are ready, for some milliseconds: worth a nap, since whoever comes back later
+      -- leaves a listener idle beside a full queue. Not a wait for its lock: rows that another has just changed may be locked
+      -- here without being of use, and two claims would wait for each other.
+      exit when again > 10 or wanted < max_jobs or not exists (
+        select from pipeline.owners o
+         where o.lanes in (1, 2, 3) and o.lanes & open_sum > 0 and o.lanes > 0 and o.running < o.max_concurrent_jobs);
+      perform pg_catalog.pg_sleep(0.001);
       continue;
     end if;
 
