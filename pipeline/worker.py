@@ -62,12 +62,12 @@ class Worker:
         self._processor = processor
         self._eraser = eraser
         self._concurrency = concurrency
-        self._lease_seconds = lease_seconds
         self._heartbeat_seconds = lease_seconds / 3
         self._poll_seconds = poll_seconds
         self._job_seconds = job_seconds
         self._running: dict[asyncio.Task[None], Job] = {}
-        self._leases_end: dict[asyncio.Task[None], float] = {}
+        self._must_end: dict[asyncio.Task[None], float] = {}
+        self._late: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
         self._beat = asyncio.Event()
         self._idle = asyncio.Event()
@@ -91,7 +91,7 @@ class Worker:
                 for job in await self._claim():
                     task = asyncio.create_task(self._work(job))
                     self._running[task] = job
-                    self._leases_end[task] = time.monotonic() + self._job_seconds + self._lease_seconds
+                    self._must_end[task] = time.monotonic() + self._job_seconds
                     task.add_done_callback(self._ended)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(self._poll_seconds * random.uniform(0.9, 1.1)):  # noqa: S311 (jitter)
@@ -129,7 +129,9 @@ class Worker:
             self._missed_at = now
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        del self._running[task], self._leases_end[task]
+        del self._running[task]
+        self._must_end.pop(task, None)
+        self._late.discard(task)
         self._wake.set()
         if not task.cancelled() and (error := task.exception()):
             _log.error("job task failed", exc_info=error)
@@ -137,15 +139,20 @@ class Worker:
     async def keep_leases(self) -> None:
         """Renew all leases a few times within each, and stop the work on those that are lost.
 
-        What goes on though its time is over, and though it was told to stop, keeps its lease no longer.
+        A job whose time is over is told to stop, and keeps its lease no longer whether it does or not.
         """
         while True:
+            first_end = next(iter(self._must_end.values()), math.inf)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._heartbeat_seconds):
+                async with asyncio.timeout(min(self._heartbeat_seconds, max(0.0, first_end - time.monotonic()))):
                     await self._beat.wait()
             self._beat.clear()
             now = time.monotonic()
-            jobs = {t: job for t, job in self._running.items() if not t.done() and now < self._leases_end[t]}
+            for task in [task for task, end in self._must_end.items() if end <= now]:
+                del self._must_end[task]
+                self._late.add(task)
+                task.cancel()
+            jobs = {task: self._running[task] for task in self._must_end if not task.done()}
             if not jobs:
                 continue
             try:
@@ -199,15 +206,14 @@ class Worker:
 
     async def _work(self, job: Job) -> None:
         _log.info("job started", extra=_ids(job))
-        clock = asyncio.timeout(self._job_seconds)
         try:
-            async with clock:
-                chunks = await self._processor.run(job)
+            chunks = await self._processor.run(job)
         except asyncio.CancelledError:
-            raise
-        except TimeoutError as error:
-            late = Transient(_TOO_LONG, detail=f"no end after {self._job_seconds:g} s")
-            await self._fail(job, late if clock.expired() else Transient(_UNKNOWN, detail=_place(error)))
+            task = asyncio.current_task()
+            if task not in self._late:
+                raise
+            task.uncancel()
+            await self._fail(job, Transient(_TOO_LONG, detail=f"no end after {self._job_seconds:g} s"))
         except LeaseLost:
             _log.info("lease lost", extra=_ids(job))
         except Superseded:

@@ -141,7 +141,7 @@ async def test_work_that_hangs_is_ended_with_its_jobs_time_and_counts_a_failure(
 
 async def test_work_that_hangs_and_cannot_be_cancelled_loses_its_lease(world):
     await world.upload(await world.db.sign_up(), "plan.txt", document())
-    clinging = await world.start(faults="embed.bought:cling", job_timeout_seconds=1, lease_seconds=2)
+    clinging = await world.start(faults="embed.bought:cling", concurrency=1, job_timeout_seconds=1, lease_seconds=2)
     await clinging.logged("fault")
     async with world.listening():
         [job] = await world.all_ended()
