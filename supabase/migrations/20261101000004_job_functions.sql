@@ -285,16 +285,12 @@ begin
                                              where j.id = q.job_id and j.state = 'available'
                                                for no key update skip locked) i
                         limit least(u.room, case when cardinality(ready) < asked then asked else u.turn end)) l) j
-    ),
-    taken as (
-      select c.ctid from candidates c order by c.round, c.place limit asked
     )
     update pipeline.jobs j
        set state = 'running', attempt = j.attempt + 1, stage = 'fetch', progress = 0,
            claimed_by = listener, lease_expires_at = now + lease, started_at = coalesce(j.started_at, now),
            error = null, error_class = null, error_detail = null
-      from taken t
-     where j.ctid = t.ctid
+     where j.ctid = any (array(select c.ctid from candidates c order by c.round, c.place limit asked))
     returning j.id, j.attempt, j.document_id, j.owner_id, j.bucket_id, j.name, j.object_id, j.object_version,
               j.size, j.etag, j.lease_expires_at;
     get diagnostics found_jobs = row_count;
