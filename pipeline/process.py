@@ -13,11 +13,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from pipeline import estimate, faults
 from pipeline.chunking import chunk
-from pipeline.embedding import Embedder
+from pipeline.embedding import Embedder, Vectors
 from pipeline.errors import LeaseLost, Misconfigured, Permanent, Throttled, Transient
 from pipeline.job import Chunk, FetchedFile, Job, Parsed, Stage
 from pipeline.limiter import Account, Limiter, asked
@@ -186,36 +184,55 @@ class Processor:
             done = sum(1 for s in status.values() if s == "kept")
             for batch in _batches(to_buy, tokens_of, self.embedder.batch_size):
                 await report(done / len(text_of))
-                texts = [text_of[sha] for sha in batch]
                 try:
-                    vectors = await asked(lambda texts=texts: self.embedder.embed(texts, spend=limiter.of(job)))
+                    await self._buy_embeddings(job, {sha: text_of[sha] for sha in batch}, limiter, progress)
                 except PassageRefused as refused:
-                    passage = chunks[inputs.index(batch[refused.index])]
-                    raise await self._named(job, batch, passage, refused) from None
-                await faults.point("embed.bought")
-                kept = await self.queries.store_embeddings(job, self.space_id, batch, vectors)
-                await faults.point("embed.stored")
-                if kept != len(batch):
-                    await progress.still_ours()
-                    raise Transient("The file could not be finished; it is tried again.", detail="vectors were refused")
+                    raise _named(chunks[inputs.index(batch[refused.index])], refused) from None
                 done += len(batch)
                 if self.embed_account and done < len(text_of) and time.monotonic() > turn_ends:
                     raise Throttled(_MORE_LATER, provider=self.embed_account.provider, retry_after=1.0)
             if "wait" not in status.values():
                 return
 
-    async def _named(self, job: Job, batch: Sequence[bytes], passage: Chunk, refused: PassageRefused) -> Permanent:
-        """The end of a file that holds a passage which cannot be embedded; what was bought beside it is kept."""
-        if refused.bought:
-            inputs, vectors = [batch[place] for place in refused.bought], np.stack(list(refused.bought.values()))
-            await self.queries.store_embeddings(job, self.space_id, inputs, vectors)
-        place = f"passage {passage.ordinal + 1}" + (f", on page {passage.page}" if passage.page else "")
-        return Permanent(f"{refused.message} It is {place}.", detail=refused.detail)
+    async def _buy_embeddings(self, job: Job, text_of: dict[bytes, str], limiter: Limiter, progress: Progress) -> None:
+        """Buy and store a batch, each request by itself: what one gave is not asked for again, however the next ends.
+
+        Raises PassageRefused with the place in `text_of`.
+        """
+        left = list(text_of)
+        kept: set[bytes] = set()
+
+        async def keep(place: int, vectors: Vectors) -> None:
+            inputs = left[place : place + len(vectors)]
+            await faults.point("embed.bought")
+            stored = await self.queries.store_embeddings(job, self.space_id, inputs, vectors)
+            await faults.point("embed.stored")
+            if stored != len(inputs):
+                await progress.still_ours()
+                raise Transient("The file could not be finished; it is tried again.", detail="vectors were refused")
+            kept.update(inputs)
+
+        async def buy() -> None:
+            nonlocal left
+            left = [sha for sha in text_of if sha not in kept]
+            await self.embedder.embed([text_of[sha] for sha in left], spend=limiter.of(job), keep=keep)
+
+        try:
+            await asked(buy)
+        except PassageRefused as refused:
+            refused.index = list(text_of).index(left[refused.index])
+            raise
 
     def _tokens(self, text_of: dict[bytes, str]) -> dict[bytes, int]:
         if self.embed_account is None:  # nobody asks what nothing costs
             return dict.fromkeys(text_of, 0)
         return {sha: self.embedder.count_tokens(text) for sha, text in text_of.items()}
+
+
+def _named(passage: Chunk, refused: PassageRefused) -> Permanent:
+    """The end of a file that holds a passage which cannot be embedded."""
+    place = f"passage {passage.ordinal + 1}" + (f", on page {passage.page}" if passage.page else "")
+    return Permanent(f"{refused.message} It is {place}.", detail=refused.detail)
 
 
 def _batches(inputs: Sequence[bytes], tokens_of: dict[bytes, int], most: int) -> Iterator[list[bytes]]:

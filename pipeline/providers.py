@@ -43,15 +43,11 @@ REFUSED = {400, 413, 415, 422}
 
 
 class PassageRefused(Permanent):
-    """One text can never be embedded; `index` is its place in the `texts` of the call, from 0.
-
-    `bought` has the vectors of those texts that were embedded before it was found, by their places.
-    """
+    """One text can never be embedded; `index` is its place in the `texts` of the call, from 0."""
 
     def __init__(self, message: str, *, index: int, detail: str = "") -> None:
         super().__init__(message, detail=detail)
         self.index = index
-        self.bought: dict[int, Any] = {}
 
 
 class Refused(Permanent):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -12,6 +12,13 @@ from pipeline.job import Space
 from pipeline.limiter import Spend, free
 
 Vectors = npt.NDArray[np.float32]
+
+Keep = Callable[[int, Vectors], Awaitable[None]]
+"""Takes the vectors of one request as they come: of `texts[place : place + len(vectors)]`, `place` from 0."""
+
+
+async def unkept(place: int, vectors: Vectors) -> None:
+    """For who needs them all or none."""
 
 
 class Embedder(Protocol):
@@ -27,11 +34,12 @@ class Embedder(Protocol):
 
     def count_tokens(self, text: str) -> int: ...
 
-    async def embed(self, texts: Sequence[str], *, spend: Spend = free) -> Vectors:
+    async def embed(self, texts: Sequence[str], *, spend: Spend = free, keep: Keep = unkept) -> Vectors:
         """Vectors of shape (len(texts), dimensions), float32, finite, of length 1, in the order of `texts`.
 
-        Each call of a paid provider is made inside `spend`. Raises the JobErrors as their docstrings say; a wrong
-        count, dimension, NaN or zero vector is Transient.
+        Each call of a paid provider is made inside `spend`, and what it gave goes to `keep` before the next is made:
+        what is raised later takes nothing of it back. Raises the JobErrors as their docstrings say; a wrong count,
+        dimension, NaN or zero vector is Transient.
         """
         ...
 

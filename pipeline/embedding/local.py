@@ -28,7 +28,7 @@ from tokenizers import Tokenizer
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 import onnxruntime as ort
 
-from pipeline.embedding import Vectors
+from pipeline.embedding import Keep, Vectors, unkept
 from pipeline.embedding.vectors import check_texts, unit_vectors
 from pipeline.errors import SetupError
 from pipeline.job import Space
@@ -104,7 +104,7 @@ class LocalEmbedder:
         """Load the files now, so that the first document does not wait for it."""
         await asyncio.get_running_loop().run_in_executor(self._pool, self._load_session)
 
-    async def embed(self, texts: Sequence[str], *, spend: Spend = free) -> Vectors:
+    async def embed(self, texts: Sequence[str], *, spend: Spend = free, keep: Keep = unkept) -> Vectors:
         """See Embedder; nothing is spent. Raises PassageRefused for an empty text or one over `max_tokens`.
 
         Cancelling stops it at the next text.
@@ -131,7 +131,14 @@ class LocalEmbedder:
             await asyncio.gather(*running)
         finally:
             stop.set()
-        return unit_vectors(np.stack(rows), provider=self.provider, count=len(texts), dimensions=self.space.dimensions)  # type: ignore[arg-type]
+        vectors = unit_vectors(
+            np.stack(rows),  # type: ignore[arg-type]
+            provider=self.provider,
+            count=len(texts),
+            dimensions=self.space.dimensions,
+        )
+        await keep(0, vectors)
+        return vectors
 
     async def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)

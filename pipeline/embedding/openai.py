@@ -15,9 +15,9 @@ import numpy as np
 import openai
 import toktok
 
-from pipeline.embedding import Vectors
+from pipeline.embedding import Keep, Vectors, unkept
 from pipeline.embedding.vectors import check_texts, unit_vectors
-from pipeline.errors import SetupError
+from pipeline.errors import JobError, SetupError
 from pipeline.job import Space
 from pipeline.limiter import Call, Spend, free
 from pipeline.providers import PassageRefused, Refused, job_error, malformed, outage, settings_refused
@@ -56,19 +56,28 @@ class OpenAIEmbedder:
         """Tokens of `text` in cl100k; text that looks like a special token counts as text."""
         return toktok.batch_count([text], threads=1)[0]
 
-    async def embed(self, texts: Sequence[str], *, spend: Spend = free) -> Vectors:
+    async def embed(self, texts: Sequence[str], *, spend: Spend = free, keep: Keep = unkept) -> Vectors:
         """See Embedder. Raises PassageRefused naming the one text that is empty, too long or refused by the server."""
         counts = await asyncio.to_thread(toktok.batch_count, texts)
         check_texts(texts, counts, self.max_tokens)
         vectors = np.empty((len(texts), self.space.dimensions), dtype=np.float32)
-        # what is still NaN is not bought yet
-        vectors.fill(np.nan)
-        try:
-            for start, end in pack(texts, counts):
-                await self._fill(vectors, texts, counts, start, end, spend)
-        except PassageRefused as refused:
-            refused.bought = {int(place): vectors[place] for place in np.flatnonzero(~np.isnan(vectors[:, 0]))}
-            raise
+
+        async def fill(start: int, end: int) -> None:
+            """Embed texts[start:end] into those rows; a refused request is halved until the refused text is alone."""
+            try:
+                vectors[start:end] = await self._request(texts[start:end], sum(counts[start:end]), spend)
+            except Refused as refused:
+                if end - start == 1:
+                    raise await self._blamed(start, refused, spend) from None
+            else:
+                await keep(start, vectors[start:end])
+                return
+            middle = (start + end) // 2
+            await fill(start, middle)
+            await fill(middle, end)
+
+        for start, end in pack(texts, counts):
+            await fill(start, end)
         return vectors
 
     async def warm_up(self) -> None:
@@ -77,26 +86,15 @@ class OpenAIEmbedder:
     async def close(self) -> None:
         await self._client.close()
 
-    async def _fill(
-        self, vectors: Vectors, texts: Sequence[str], counts: Sequence[int], start: int, end: int, spend: Spend
-    ) -> None:
-        """Embed texts[start:end] into those rows; a refused request is halved until the refused text stands alone."""
+    async def _blamed(self, place: int, refused: Refused, spend: Spend) -> JobError:
+        """Is it this text, or would the server refuse any? The second is a setting, and costs no file its life."""
         try:
-            vectors[start:end] = await self._request(texts[start:end], sum(counts[start:end]), spend)
-        except Refused as refused:
-            if end - start > 1:
-                middle = (start + end) // 2
-                await self._fill(vectors, texts, counts, start, middle, spend)
-                await self._fill(vectors, texts, counts, middle, end, spend)
-                return
-            # Is it this text, or would the server refuse any? The second is a setting, and costs no file its life.
-            try:
-                await self._request([PROBE], 1, spend)
-            except Refused as also:
-                raise settings_refused(self.provider, also.detail) from None
-            raise PassageRefused(
-                "The embedding service refuses a passage of this file.", index=start, detail=refused.detail
-            ) from None
+            await self._request([PROBE], 1, spend)
+        except Refused as also:
+            return settings_refused(self.provider, also.detail)
+        return PassageRefused(
+            "The embedding service refuses a passage of this file.", index=place, detail=refused.detail
+        )
 
     async def _request(self, texts: Sequence[str], tokens: int, spend: Spend) -> Vectors:
         async with spend(inputs=len(texts), tokens=tokens) as call:

@@ -13,7 +13,7 @@ import pytest_asyncio
 from pipeline import migrate
 from pipeline.embedded import EmbeddedSupabase
 from pipeline.embedded.fakes.llamaparse import FakeLlamaParse, Plan
-from pipeline.embedded.fakes.openai import FakeOpenAI, rate_limited, vector
+from pipeline.embedded.fakes.openai import FakeOpenAI, error_body, rate_limited, vector
 from pipeline.embedded.fakes.server import Fault
 from tests.conftest import WORKER_PASSWORD, Project
 from tests.worker.test_many import start_listener
@@ -246,6 +246,25 @@ async def test_what_was_bought_beside_a_refused_passage_is_kept(user, listen, wa
     assert (await watch.ended(user, "a.txt"))["state"] == "completed"
     texts = [text for text in paid.embedder.bill.texts if text != "ping"]
     assert len(texts) == len(set(texts)) == 8
+
+
+@pytest.mark.parametrize("seconds", ["0.2", "120"], ids=["asked again at once", "tried again later"])
+async def test_what_was_bought_of_a_halved_batch_is_kept_when_the_other_half_meets_a_limit(
+    user, listen, watch, paid, seconds
+):
+    pages = [f"# Part {number}\n\nThe sentence of part {number}." for number in range(1, 9)]
+    refused, busy = {"status": 400, "body": error_body("no")}, {"status": 429, "body": rate_limited()}
+    # the whole is refused, its first half is bought, its second half meets the limit
+    paid.embedder.script.add(Fault(**refused), Fault("shuffled"), Fault(**busy, headers={"retry-after": seconds}))
+    now_done(paid)
+    await listen(**paid.settings)
+    await user.upload("a.txt", "\f".join(pages).encode())
+    if seconds == "120":
+        await make_due(watch, (await waiting(watch, user, "a.txt", "throttled"))["id"])
+    job = await watch.ended(user, "a.txt")
+    assert (job["state"], job["failures"]) == ("completed", 0)
+    assert (paid.embedder.bill.inputs, len(set(paid.embedder.bill.texts))) == (8, 8)
+    assert paid.embedder.bill.requests == 4
 
 
 async def test_a_file_that_the_parser_refuses_ends_with_a_sentence(user, listen, watch, paid):
