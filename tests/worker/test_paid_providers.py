@@ -217,6 +217,30 @@ async def test_a_provider_over_its_limit_is_left_alone_as_long_as_it_asks(user, 
     assert (ended["state"], ended["failures"], paid.parser.bill.uploads) == ("completed", 0, 1)
 
 
+async def test_a_parsing_service_that_enforces_its_limit_is_waited_for_and_the_parse_bought_once(
+    user, listen, watch, paid
+):
+    # the upload uses it up, every look at the job is refused
+    paid.parser.limits.requests.per_minute = 1
+    now_done(paid)
+    await listen(**paid.settings)
+    await user.upload("a.txt", TEXT)
+    job = await waiting(watch, user, "a.txt", "throttled")
+    row = await watch.until(
+        "select failures, extract(epoch from available_at - now())::float as seconds from pipeline.jobs where id = %s",
+        job["id"],
+    )
+    assert row["failures"] == 0
+    assert 30 <= row["seconds"] <= 75
+    refused = paid.parser.limits.refused
+    assert refused == paid.parser.limits.calls - 1 > 0
+    paid.parser.limits.requests.per_minute = 60_000
+    await make_due(watch, job["id"])
+    ended = await watch.ended(user, "a.txt")
+    assert (ended["state"], ended["failures"], paid.bill()[:2]) == ("completed", 0, (1, 2))
+    assert paid.parser.limits.refused == refused
+
+
 async def test_a_passage_that_is_refused_ends_the_file_with_a_sentence(user, listen, watch, paid):
     paid.embedder.poison.add("knee surgery")
     now_done(paid, 2)

@@ -6,6 +6,7 @@
         fake.plan(Plan(end="FAILED", error="PDF_IS_PROTECTED"), Plan(end="hang"))
         fake.script.add(Fault(status=402, body={"detail": "…"}, path="/upload"))
         …
+        fake.limits.requests.per_minute = 60
         fake.bill.pages
 
 A Plan serves the next upload; without one, text is split into pages at form feeds and a PDF has as many pages as it
@@ -20,6 +21,7 @@ import asyncio
 import contextlib
 import hashlib
 import json
+import math
 import re
 import uuid
 from collections import Counter
@@ -35,6 +37,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from pipeline.embedded.fakes.limits import Limits
 from pipeline.embedded.fakes.server import Script, scripted, serve
 from pipeline.http import signature
 
@@ -119,7 +122,7 @@ class FakeLlamaParse:
 
     def __init__(self, *, key: str = "llx-fake-key", default: Plan | None = None, read: Read | None = None) -> None:
         self.key, self.default, self.read = key, default or Plan(), read
-        self.script, self.bill = Script(), Bill()
+        self.script, self.bill, self.limits = Script(), Bill(), Limits()
         self.jobs: dict[str, ParseJob] = {}
         self.delivered: list[tuple[str, int]] = []
         """Job id and the status that each webhook was answered with, 0 for no answer, in order."""
@@ -131,7 +134,10 @@ class FakeLlamaParse:
             ("/api/v2/parse/{job_id}", self._get, "GET"),
         ]
         self.app = Starlette(
-            routes=[Route(path, self._counted(scripted(self.script, do)), methods=[how]) for path, do, how in routes]
+            routes=[
+                Route(path, self._counted(scripted(self.script, self._limited(do))), methods=[how])
+                for path, do, how in routes
+            ]
         )
 
     def plan(self, *plans: Plan) -> None:
@@ -156,6 +162,18 @@ class FakeLlamaParse:
             return await handler(request)
 
         return counted
+
+    def _limited(self, handler):
+        """Behind a limit of requests alone, that tells how long to wait in whole seconds."""
+
+        async def limited(request: Request) -> Response:
+            if not self.limits.admit(0):
+                wait = math.ceil(self.limits.requests.seconds_until(1))
+                headers = {"retry-after": str(wait)} if self.limits.tells else {}
+                return JSONResponse({"detail": "Rate limit exceeded"}, 429, headers=headers)
+            return await handler(request)
+
+        return limited
 
     async def _upload(self, request: Request) -> Response:
         async with request.form() as form:
