@@ -104,8 +104,8 @@ class Pipeline(Contestant):
             f"select o, 'authenticated', 'authenticated', o || '@example.com' from unnest({self._owners()}) o "
             f"on conflict do nothing; "
             f"update pipeline.retention set position = null, rested_at = pipeline.now(); "  # once a day, and not now
-            f"update pipeline.limits set max_concurrent_jobs = {self.limit}, uploads_per_day = null, max_documents = null, "
-            f"max_stored_bytes = null where owner_id is null; "
+            f"update pipeline.limits set max_concurrent_jobs = {self.limit}, uploads_per_day = null, "
+            f"max_documents = null, max_stored_bytes = null where owner_id is null; "
             f"alter table pipeline.jobs {'enable' if self.broadcasts else 'disable'} trigger jobs_broadcast_insert; "
             f"alter table pipeline.jobs {'enable' if self.broadcasts else 'disable'} trigger jobs_broadcast_update"
         )
