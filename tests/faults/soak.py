@@ -37,7 +37,7 @@ class Plan:
     listeners: int = 2
     concurrency: int = 8
     lease: float = 5
-    calm: tuple[float, float] = (1, 8)
+    calm: tuple[float, float] = (0.3, 2.5)
     """How long nothing happens between two faults."""
     away: tuple[float, float] = (0, 5)
     """How long the database stays away."""
