@@ -44,8 +44,8 @@ insert into pipeline.wakeups (owner_id, lane, due_at)
 select md5('owner ' || n)::uuid, 1, pipeline.now() from generate_series(0, %s - 1) n
 """
 _CLEAR = """
-truncate pipeline.documents, pipeline.jobs, pipeline.job_events, pipeline.owners, pipeline.wakeups, pipeline.queue,
-  pipeline.lease_checks cascade
+truncate pipeline.documents, pipeline.jobs, pipeline.job_events, pipeline.owners, pipeline.owner_stops,
+  pipeline.wakeups, pipeline.queue, pipeline.lease_checks cascade
 """
 
 
@@ -146,7 +146,9 @@ def _wake(admin: psycopg.Connection, owners: int) -> None:
 def _time(
     admin: psycopg.Connection, worker: psycopg.Connection, rows: list[dict[str, Any]], claims: int, **size: int
 ) -> None:
-    admin.execute("vacuum analyze pipeline.jobs, pipeline.owners, pipeline.wakeups, pipeline.queue")
+    admin.execute(
+        "vacuum analyze pipeline.jobs, pipeline.owners, pipeline.owner_stops, pipeline.wakeups, pipeline.queue"
+    )
     admin.execute("checkpoint")
     # A claim of a hundred takes a good part of a small queue: fewer of them there.
     hundreds = max(1, min(claims, size["queued"] // 200))

@@ -44,7 +44,7 @@ select %(owner)s::uuid as owner_id, (select u.email from auth.users u where u.id
                   where t.owner_id = %(owner)s and t.day = (pipeline.now() at time zone 'utc')::date), 0)
          as uploads_today,
        d.documents, d.stored_bytes,
-       coalesce((select o.running from pipeline.owners o where o.owner_id = %(owner)s), 0) as running
+       coalesce((select r.running from pipeline.owners_running r where r.owner_id = %(owner)s), 0) as running
   from pipeline.limits_of(%(owner)s) l
  cross join (select count(*) as documents, coalesce(sum(size), 0)::bigint as stored_bytes
                from pipeline.documents where owner_id = %(owner)s and deleted_at is null) d

@@ -27,8 +27,8 @@ BATCH = 250
 _NAMESPACE = uuid.UUID("3f0c3b0e-94d5-4a39-9a7b-0b8bb7a5e6a1")
 
 _CLEAR = """
-truncate pipeline.documents, pipeline.job_events, pipeline.owners, pipeline.wakeups, pipeline.queue,
-  pipeline.lease_checks, storage.objects, realtime.messages
+truncate pipeline.documents, pipeline.job_events, pipeline.owners, pipeline.owner_stops, pipeline.wakeups,
+  pipeline.queue, pipeline.lease_checks, storage.objects, realtime.messages
   cascade
 """
 _DIRECT = """

@@ -24,7 +24,8 @@
 -- claimed and completed touches none of them (Postgres calls that a heap-only update), and history weighs nothing.
 --   queue         the available jobs, by owner and by when they are due; kept by the trigger
 --   lease_checks  which jobs to look at again, and when: at the end of their leases; written by the trigger
---   owners        for each owner how many of its jobs run, whether any waits, and when its last turn was
+--   owners        for each owner how many of its jobs were ever started, whether any waits, and when its last turn was
+--   owner_stops   for each owner how many of its jobs ever stopped running
 --   wakeups       owners for whom a job becomes due
 --
 -- Fairness: a claim serves waiting owners in turn; a turn is one job, or as many as the owner's priority. Who enqueues does
@@ -37,7 +38,11 @@
 -- Costs do not grow with the tables: what the queue walks holds only jobs that have not ended, and the retention in the
 -- migration `operations` removes what nobody asks for any more, a bounded step at a time.
 --
--- Locks are taken in one order: document, job, owner; several of a kind in the order of their ids. Once the claim has
+-- Started minus stopped is what runs. They are two rows, because a row is locked until its transaction is on the disk: so
+-- claims, which write the one, and acknowledgements, which write the other, do not wait for each other. A claim reads the
+-- stops without a lock, and may see too few of them, never too many: the limit is exact.
+--
+-- Locks are taken in one order: document, job, owner's stops, owner; several of a kind in the order of their ids. Once the claim has
 -- swept and woken, it takes owners before jobs, but waits for neither.
 
 create table pipeline.job_states (
@@ -168,21 +173,48 @@ create table pipeline.owners (
   owner_id            uuid primary key,
   max_concurrent_jobs integer not null,
   priority            integer not null,
-  running             integer not null default 0 constraint running_is_never_negative check (running >= 0),
+  started             bigint not null default 0 constraint started_is_counted check (started >= 0),
   lanes               smallint not null default 0 constraint lanes_add_up check (lanes between 0 and 3),
   taken               integer not null default 0 constraint a_full_turn_is_over check (taken between 0 and priority - 1),
   served_at           timestamptz not null default '-infinity'
 ) with (fillfactor = 50);
 comment on table pipeline.owners is 'The queue''s view of each owner; the claim serves the waiting ones in turn.';
-comment on column pipeline.owners.running is 'Jobs of the owner in state running, kept by the guard trigger.';
+comment on column pipeline.owners.started is 'How many of the owner''s jobs began to run, ever; kept by the guard trigger.';
 comment on column pipeline.owners.lanes is
   'The sum of the lanes in which a job may be due. One too many is harmless, one too few is not.';
 comment on column pipeline.owners.taken is 'Jobs taken in the turn that has begun; at `priority` the turn is over.';
 comment on column pipeline.owners.served_at is 'When the last turn ended; the longest ago is served first.';
--- Owners that run as much as they may stand in it too, and are passed over: there are never more than running jobs, and so
--- counting a job that ends touches no index.
+-- Owners that run as much as they may stand in it too, and are passed over: there are never more than running jobs.
 create index owners_waiting on pipeline.owners (lanes, served_at) where lanes > 0;
 alter table pipeline.owners enable row level security;
+
+create table pipeline.owner_stops (
+  owner_id uuid primary key references pipeline.owners on delete cascade,
+  stopped  bigint not null default 0 constraint stopped_is_counted check (stopped >= 0)
+) with (fillfactor = 50);
+comment on table pipeline.owner_stops is
+  'How many of the owner''s jobs stopped running, ever, by whatever end; kept by the guard trigger. Each owner has one row.';
+alter table pipeline.owner_stops enable row level security;
+
+create function pipeline.owners_inserted()
+  returns trigger
+  language plpgsql
+  set search_path = ''
+as $$
+begin
+  insert into pipeline.owner_stops (owner_id) select n.owner_id from new_owners n;
+  return null;
+end
+$$;
+comment on function pipeline.owners_inserted is 'Gives a new owner its row in owner_stops.';
+create trigger owners_inserted after insert on pipeline.owners
+  referencing new table as new_owners
+  for each statement execute function pipeline.owners_inserted();
+
+create view pipeline.owners_running with (security_invoker = true) as
+select o.owner_id, o.started - s.stopped as running, o.max_concurrent_jobs
+  from pipeline.owners o join pipeline.owner_stops s using (owner_id);
+comment on view pipeline.owners_running is 'How many jobs of each owner run, and how many may.';
 
 create table pipeline.wakeups (
   id       bigint generated always as identity primary key,
@@ -271,15 +303,13 @@ declare
   cancelled boolean;
   lease_ends timestamptz;
   leased bigint[];
-  counted uuid[];
-  starts integer[];
-  stops integer[];
+  started uuid[];
+  stopped uuid[];
 begin
   with changed as materialized (
     select n.id, n.owner_id, o.state as from_state, n.state as to_state, n.attempt, n.failures, n.stage,
            coalesce(n.claimed_by, o.claimed_by) as claimed_by, n.error_class, n.error, n.lease_expires_at,
            o.state <> n.state or o.attempt <> n.attempt as moved,
-           (o.state = 'running')::int as stopped, (n.state = 'running')::int as started,
            case when o.state = n.state and o.attempt = n.attempt then null
                 when (o.state, n.state) not in (select t.from_state, t.to_state from pipeline.job_transitions t)
                 then format('Job %s cannot go from %s to %s.', n.id, o.state, n.state)
@@ -302,10 +332,9 @@ begin
   select min(c.wrong), bool_or(c.from_state = 'available'), bool_or(c.to_state = 'available'),
          bool_or(c.from_state = 'running' and c.to_state = 'cancelled'),
          min(c.lease_expires_at) filter (where c.to_state = 'running'), array_agg(c.id) filter (where c.to_state = 'running'),
-         array_agg(c.owner_id) filter (where c.started <> c.stopped),
-         array_agg(c.started) filter (where c.started <> c.stopped),
-         array_agg(c.stopped) filter (where c.started <> c.stopped)
-    into wrong, was_queued, is_queued, cancelled, lease_ends, leased, counted, starts, stops
+         array_agg(c.owner_id) filter (where c.moved and c.to_state = 'running'),
+         array_agg(c.owner_id) filter (where c.moved and c.from_state = 'running')
+    into wrong, was_queued, is_queued, cancelled, lease_ends, leased, started, stopped
     from changed c;
 
   if wrong is not null then
@@ -332,8 +361,11 @@ begin
   if leased is not null then
     insert into pipeline.lease_checks (due_at, job_ids) values (lease_ends, leased);
   end if;
-  if counted is not null then
-    perform pipeline.count_running(counted, starts, stops);
+  if stopped is not null then
+    perform pipeline.count_stopped(stopped);
+  end if;
+  if started is not null then
+    perform pipeline.count_started(started);
   end if;
   -- Whoever works on a cancelled job should stop spending now, not at the next heartbeat.
   if cancelled then
@@ -343,8 +375,8 @@ begin
 end
 $$;
 comment on function pipeline.jobs_updated is
-  'The guard: refuses what is no row of job_transitions, appends to job_events, keeps queue, lease_checks and owners.running, '
-  'wakes listeners.';
+  'The guard: refuses what is no row of job_transitions, appends to job_events, keeps queue, lease_checks and the owners'' '
+  'counters, wakes listeners.';
 create trigger jobs_updated after update on pipeline.jobs
   referencing old table as old_jobs new table as new_jobs
   for each statement execute function pipeline.jobs_updated();
@@ -363,7 +395,7 @@ begin
                                         and i.job_id = o.id)
                                from old_jobs o
                               where o.state = 'available'));
-  perform pipeline.count_running(array_agg(o.owner_id), array_agg(0), array_agg(1))
+  perform pipeline.count_stopped(array_agg(o.owner_id))
     from old_jobs o
    where o.state = 'running'
   having count(*) > 0;
@@ -375,43 +407,65 @@ create trigger jobs_deleted after delete on pipeline.jobs
   referencing old table as old_jobs
   for each statement execute function pipeline.jobs_deleted();
 
-create function pipeline.count_running(owner_ids uuid[], started integer[], stopped integer[])
+-- What a trigger sets reaches the functions that it calls; here each owner is one probe of an index.
+create function pipeline.count_started(owner_ids uuid[])
   returns void
   language plpgsql
   set search_path = ''
-  set enable_nestloop = on  -- what a trigger sets reaches the functions that it calls
+  set enable_nestloop = on
+  set enable_hashjoin = off
 as $$
 declare
   now constant timestamptz := pipeline.now();
+  expected integer;
   known integer;
 begin
-  -- In the order of their ids, so that two statements over several owners cannot wait for each other.
-  if cardinality(owner_ids) > 1 then
-    perform from pipeline.owners o where o.owner_id = any (owner_ids) order by o.owner_id for no key update;
-  end if;
-  update pipeline.owners o
-     set running = o.running + c.started - c.stopped,
-         taken = case when o.taken + c.started >= o.priority then 0 else o.taken + c.started end,
-         served_at = case when c.started > 0 and o.taken + c.started >= o.priority then now else o.served_at end
-    from (select u.owner_id, sum(u.started)::integer as started, sum(u.stopped)::integer as stopped
-            from unnest(owner_ids, started, stopped) as u (owner_id, started, stopped)
-           group by u.owner_id) c
-   where o.owner_id = c.owner_id;
-  get diagnostics known = row_count;
-  if known < cardinality(owner_ids) then
-    -- Several jobs of an owner; or an owner without a row, which only a raw UPDATE finds: the claim makes it before.
-    insert into pipeline.owners as o (owner_id, max_concurrent_jobs, priority, running, lanes)
-    select u.owner_id, l.max_concurrent_jobs, l.priority, greatest(sum(u.started - u.stopped), 0), 3
-      from unnest(owner_ids, started, stopped) as u (owner_id, started, stopped)
-     cross join lateral pipeline.limits_of(u.owner_id) l
+  with counts as materialized (
+    select u.owner_id, count(*)::integer as n from unnest(owner_ids) as u (owner_id) group by u.owner_id
+  ),
+  counted as (
+    update pipeline.owners o
+       set started = o.started + c.n,
+           taken = case when o.taken + c.n >= o.priority then 0 else o.taken + c.n end,
+           served_at = case when o.taken + c.n >= o.priority then now else o.served_at end
+      from counts c
+     where o.owner_id = c.owner_id
+    returning 1
+  )
+  select (select count(*) from counts), (select count(*) from counted) into expected, known;
+  if known < expected then
+    -- An owner without a row, which only a raw UPDATE finds: the claim makes it before.
+    insert into pipeline.owners as o (owner_id, max_concurrent_jobs, priority, started, lanes)
+    select u.owner_id, l.max_concurrent_jobs, l.priority, count(*), 3
+      from unnest(owner_ids) as u (owner_id) cross join lateral pipeline.limits_of(u.owner_id) l
      where not exists (select from pipeline.owners x where x.owner_id = u.owner_id)
      group by u.owner_id, l.max_concurrent_jobs, l.priority
-    on conflict (owner_id) do update set running = o.running + excluded.running;
+    on conflict (owner_id) do update set started = o.started + excluded.started;
   end if;
 end
 $$;
-comment on function pipeline.count_running is
-  'Counts jobs that started and stopped running, of one owner or several, and ends the turn of who was served enough.';
+comment on function pipeline.count_started is
+  'Counts jobs that began to run, each by its owner, and ends the turn of who was served enough. The claim holds the owners'' locks.';
+
+create function pipeline.count_stopped(owner_ids uuid[])
+  returns void
+  language plpgsql
+  set search_path = ''
+  set enable_nestloop = on
+  set enable_hashjoin = off
+as $$
+begin
+  -- In the order of their ids, so that two statements over several owners cannot wait for each other.
+  if cardinality(owner_ids) > 1 then
+    perform from pipeline.owner_stops s where s.owner_id = any (owner_ids) order by s.owner_id for no key update;
+  end if;
+  update pipeline.owner_stops s
+     set stopped = s.stopped + c.n
+    from (select u.owner_id, count(*) as n from unnest(owner_ids) as u (owner_id) group by u.owner_id) c
+   where s.owner_id = c.owner_id;
+end
+$$;
+comment on function pipeline.count_stopped is 'Counts jobs that stopped running, each by its owner.';
 
 create function pipeline.message(job pipeline.jobs)
   returns jsonb

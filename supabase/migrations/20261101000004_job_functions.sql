@@ -93,7 +93,7 @@ create function pipeline.running_of(owner_id uuid)
   set search_path = ''
 as $$
 begin
-  if not exists (select from pipeline.owners o where o.owner_id = running_of.owner_id and o.running > 0) then
+  if not exists (select from pipeline.owners_running r where r.owner_id = running_of.owner_id and r.running > 0) then
     return array[]::bigint[];
   end if;
   return array(select j.id
@@ -222,6 +222,7 @@ declare
   open_lanes smallint[] := array[2, 1]::smallint[];  -- what has begun goes first
   open_sum integer := 3;
   ready uuid[];
+  started_before bigint[];
   rooms integer[];
   turns integer[];
   wanted integer := max_jobs;
@@ -242,17 +243,18 @@ begin
   -- Again while jobs are wanted and owners are ready: some wait for nothing any more, and their places go to the next. So a
   -- claim that returns nothing says that nothing is due. Bounded, for owners whose jobs somebody else has locked.
   for again in 1..20 loop
-    select array_agg(r.owner_id), array_agg(r.room), array_agg(r.turn)
-      into ready, rooms, turns
+    select array_agg(r.owner_id), array_agg(r.started), array_agg(r.room), array_agg(r.turn)
+      into ready, started_before, rooms, turns
       from (select l.*
               from (select s from generate_series(1, 3) s where s & open_sum > 0) as lanes (lanes)
              cross join lateral (
-                     select o.owner_id, o.served_at, o.max_concurrent_jobs - o.running as room, o.priority - o.taken as turn
-                       from pipeline.owners o
-                      where o.lanes = lanes.lanes and o.lanes > 0 and o.running < o.max_concurrent_jobs
+                     select o.owner_id, o.served_at, o.started, o.max_concurrent_jobs - (o.started - s.stopped) as room,
+                            o.priority - o.taken as turn
+                       from pipeline.owners o join pipeline.owner_stops s using (owner_id)
+                      where o.lanes = lanes.lanes and o.lanes > 0 and o.started - s.stopped < o.max_concurrent_jobs
                       order by o.served_at
                       limit wanted
-                        for no key update skip locked) l
+                        for no key update of o skip locked) l
              order by l.served_at
              limit wanted) r;
     if ready is null then
@@ -260,8 +262,8 @@ begin
       -- leaves a listener idle beside a full queue. Not a wait for its lock: rows that another has just changed may be locked
       -- here without being of use, and two claims would wait for each other.
       exit when again > 10 or wanted < max_jobs or not exists (
-        select from pipeline.owners o
-         where o.lanes in (1, 2, 3) and o.lanes & open_sum > 0 and o.lanes > 0 and o.running < o.max_concurrent_jobs);
+        select from pipeline.owners o join pipeline.owner_stops s using (owner_id)
+         where o.lanes in (1, 2, 3) and o.lanes & open_sum > 0 and o.lanes > 0 and o.started - s.stopped < o.max_concurrent_jobs);
       perform pg_catalog.pg_sleep(0.001);
       continue;
     end if;
@@ -301,11 +303,10 @@ begin
     -- it, goes to the end of the line like those who were served.
     update pipeline.owners o
        set lanes = pipeline.lanes_due(o.owner_id),
-           served_at = case when u.room = o.max_concurrent_jobs - o.running then now else o.served_at end
-      from unnest(ready, rooms, turns) as u (owner_id, room, turn)
+           served_at = case when o.started = u.started then now else o.served_at end
+      from unnest(ready, started_before, rooms, turns) as u (owner_id, started, room, turn)
      where o.owner_id = u.owner_id
-       and u.room - (o.max_concurrent_jobs - o.running)
-           < least(u.room, case when cardinality(ready) < asked then asked else u.turn end);
+       and o.started - u.started < least(u.room, case when cardinality(ready) < asked then asked else u.turn end);
     exit when wanted = 0 or cardinality(ready) < asked;
   end loop;
 end

@@ -432,7 +432,7 @@ begin
   select d.* into document
     from pipeline.documents d
    where d.deleted_at is not null and d.purged_at is null
-     and not exists (select from pipeline.owners o where o.owner_id = d.owner_id and o.running > 0)
+     and not exists (select from pipeline.owners_running r where r.owner_id = d.owner_id and r.running > 0)
      -- that one goes whole
      and not exists (select from pipeline.erasures e where e.owner_id = d.owner_id)
    order by d.deleted_at
@@ -441,7 +441,9 @@ begin
   if not found then
     return 0;
   end if;
-  perform from pipeline.owners o where o.owner_id = document.owner_id and o.running = 0 for no key update skip locked;
+  perform from pipeline.owners o join pipeline.owner_stops s using (owner_id)
+    where o.owner_id = document.owner_id and o.started = s.stopped
+      for no key update of o skip locked;
   if not found and exists (select from pipeline.owners o where o.owner_id = document.owner_id) then
     return 0;
   end if;

@@ -21,10 +21,10 @@ select a.due, a.startable, a.waiting_for_retry, r.running, e.expired_leases, d.d
                         count(*) filter (where q.due_at > t.now) as waiting_for_retry,
                         min(q.due_at) filter (where q.due_at <= t.now) as due_since,
                         (select coalesce(max(w.max_concurrent_jobs - w.running), (pipeline.limits_of(q.owner_id)).max_concurrent_jobs)
-                           from pipeline.owners w where w.owner_id = q.owner_id) as room
+                           from pipeline.owners_running w where w.owner_id = q.owner_id) as room
                    from pipeline.queue q
                   group by q.owner_id) o) a
- cross join (select coalesce(sum(o.running), 0)::bigint as running from pipeline.owners o) r
+ cross join (select coalesce(sum(o.running), 0)::bigint as running from pipeline.owners_running o) r
  cross join lateral (
          select count(*) as expired_leases
            from pipeline.lease_checks c
@@ -51,14 +51,14 @@ select date_trunc('hour', e.at) as hour,
 comment on view pipeline.throughput is 'Outcomes by hour.';
 
 create view pipeline.invariant_violations with (security_invoker = true) as
-select 'a running counter is wrong' as invariant, o.owner_id::text as subject,
+select 'the counters of an owner are wrong' as invariant, o.owner_id::text as subject,
        format('counted %s, running %s', o.running, r.n) as detail
-  from pipeline.owners o
+  from (select i.owner_id, o.running from pipeline.owners i left join pipeline.owners_running o using (owner_id)) o
  cross join lateral (select count(*) as n from pipeline.jobs j where j.owner_id = o.owner_id and j.state = 'running') r
- where o.running <> r.n
+ where o.running is distinct from r.n
 union all
 select 'an owner runs more than the limit', o.owner_id::text, format('%s of %s', o.running, o.max_concurrent_jobs)
-  from pipeline.owners o where o.running > o.max_concurrent_jobs
+  from pipeline.owners_running o where o.running > o.max_concurrent_jobs
 union all
 select 'a due job that nobody is woken for', j.id::text, j.owner_id::text
   from pipeline.jobs j
@@ -194,10 +194,10 @@ begin
     where not exists (select from auth.users u where u.id = d.owner_id and u.deleted_at is null);
   -- Who runs pins; as in purge, the owner's lock keeps a claim from starting a job in between.
   with locked as (
-    select o.owner_id from pipeline.owners o
-     where o.owner_id in (select d.owner_id from pipeline.documents d where d.id = any (looked_at)) and o.running = 0
+    select o.owner_id from pipeline.owners o join pipeline.owner_stops s using (owner_id)
+     where o.owner_id in (select d.owner_id from pipeline.documents d where d.id = any (looked_at)) and o.started = s.stopped
      order by o.owner_id
-       for no key update skip locked
+       for no key update of o skip locked
   )
   select array_agg(d.id) into idle
     from pipeline.documents d join locked l on l.owner_id = d.owner_id

@@ -122,7 +122,7 @@ def a_client_uses_what_somebody_granted_too_widely(w: World) -> None:
     """The schema was exposed and everything on its tables granted, as older projects do by themselves: row-level
     security must still show each user her own rows and nobody anything else, and let nobody write."""
     w.wider()
-    w.sql("update pipeline.owners set running = running + 1 where owner_id = %s", w.alice)  # something to be told of
+    w.sql("update pipeline.owners set started = started + 1 where owner_id = %s", w.alice)  # something to be told of
     for function in w.sql(  # what views call; it has no more rights than who calls it
         "select oid::regprocedure::text as name from pg_proc "
         "where pronamespace = 'pipeline'::regnamespace and not prosecdef and prorettype <> 'trigger'::regtype"

@@ -202,7 +202,7 @@ def a_listener_does_its_work(w: World) -> None:
     w.sql("select pipeline.release(array[%s]::bigint[], array[%s])", *other)
     w.sql("select pipeline.tidy()")
     w.be("postgres")
-    w.sql("update pipeline.owners set running = 0")
+    w.sql("update pipeline.owner_stops s set stopped = o.started from pipeline.owners o where o.owner_id = s.owner_id")
     w.be("pipeline_worker")
     assert w.value("select pipeline.purge()") > 0
     w.be("postgres")

@@ -45,6 +45,7 @@ delete from pipeline.embedding_purchases;
 delete from pipeline.wakeups;
 delete from pipeline.queue;
 delete from pipeline.lease_checks;
+delete from pipeline.owner_stops;
 delete from pipeline.owners;
 delete from realtime.messages;
 update pipeline.settings set paused = false, paused_at = null;
