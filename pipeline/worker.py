@@ -31,6 +31,8 @@ from pipeline.queries import Queries
 
 _log = logging.getLogger(__name__)
 
+_CLAIM_AT_MOST = 250
+"""Jobs of one claim: a large listener works on some while it claims the next, and no claim holds locks for long."""
 _AGAIN_SECONDS = 1.0
 _MISSES_SECONDS = 1.0
 """Claims in vain that follow each other faster than this are a race for each job that others win."""
@@ -104,15 +106,17 @@ class Worker:
             stopping.cancel()
 
     async def _claim(self) -> list[Job]:
-        room = self._concurrency - len(self._running)
-        if room <= 0:
+        asked = min(self._concurrency - len(self._running), _CLAIM_AT_MOST)
+        if asked <= 0:
             return []
         try:
-            jobs = await self._queries.claim(room)
+            jobs = await self._queries.claim(asked)
             if jobs:
                 await faults.point("claim.done")
-            if len(jobs) < room:
+            if len(jobs) < asked:
                 self._idle.set()
+            else:
+                self._wake.set()  # there may be more
             # Who works comes back by itself when a job ends.
             self._count_miss(missed=not jobs and not self._running)
             return jobs

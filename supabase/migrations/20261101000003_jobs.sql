@@ -43,7 +43,7 @@
 -- stops without a lock, and may see too few of them, never too many: the limit is exact.
 --
 -- Locks are taken in one order: document, job, owner's stops, owner; several of a kind in the order of their ids. Once the claim has
--- swept and woken, it takes owners before jobs, but waits for neither.
+-- swept and woken, it takes owners before jobs. It waits for no job, and for an owner some milliseconds at the most.
 
 create table pipeline.job_states (
   state text primary key,
@@ -110,7 +110,7 @@ create table pipeline.jobs (
   constraint claimed_iff_running check ((claimed_by is not null) = (state = 'running')),
   constraint dead_has_a_reason check (state <> 'dead' or (error is not null and error_class is not null)),
   constraint completed_has_no_error check (state <> 'completed' or error is null)
-) with (fillfactor = 50);  -- room for the next version of each row beside it, without which an update touches every index
+) with (fillfactor = 33);  -- room for the next versions of each row beside it, without which an update touches every index
 comment on table pipeline.jobs is 'The work on one version of one object. Written by the queue''s functions and the storage trigger only.';
 comment on column pipeline.jobs.attempt is 'How often it was claimed; the fence. It only ever grows, through release and retry too.';
 comment on column pipeline.jobs.failures is 'Failures since it was last made available by hand; compared with settings.max_failures.';
@@ -163,7 +163,7 @@ create table pipeline.lease_checks (
   id      bigint generated always as identity primary key,
   due_at  timestamptz not null,
   job_ids bigint[] not null
-);
+) with (toast_tuple_target = 8160);  -- a claim's jobs lie in the row, which is soon gone: compressing them costs more than it saves
 comment on table pipeline.lease_checks is
   'Jobs to look at when the first of their leases ends: those that still run are taken back, or looked at again later.';
 create index lease_checks_due on pipeline.lease_checks (due_at);

@@ -36,17 +36,18 @@ create function pipeline.sweep(max_checks integer default 5)
   set search_path = ''
 as $$
 declare
+  now constant timestamptz := pipeline.now();
   looked_at bigint[];
   swept integer;
 begin
   -- The usual case ends here, after one probe.
-  if not exists (select from pipeline.lease_checks c where c.due_at <= pipeline.now()) then
+  if not exists (select from pipeline.lease_checks c where c.due_at <= now) then
     return 0;
   end if;
   with due as (
     delete from pipeline.lease_checks c
      where c.id in (select d.id from pipeline.lease_checks d
-                     where d.due_at <= pipeline.now()
+                     where d.due_at <= now
                      order by d.due_at
                      limit max_checks
                        for update skip locked)
@@ -57,15 +58,15 @@ begin
   with expired as (
     select j.id
       from pipeline.jobs j
-     where j.id = any (looked_at) and j.state = 'running' and j.lease_expires_at <= pipeline.now()
+     where j.id = any (looked_at) and j.state = 'running' and j.lease_expires_at <= now
      order by j.id
        for no key update skip locked
   )
   update pipeline.jobs j
      set state = case when j.failures + 1 >= s.max_failures then 'dead' else 'available' end,
          failures = j.failures + 1,
-         available_at = pipeline.now() + pipeline.backoff(j.failures + 1),
-         finished_at = case when j.failures + 1 >= s.max_failures then pipeline.now() end,
+         available_at = now + pipeline.backoff(j.failures + 1),
+         finished_at = case when j.failures + 1 >= s.max_failures then now end,
          claimed_by = null, lease_expires_at = null,
          error_class = 'lease_expired',
          error = 'The processing of this file stopped without an answer.',
@@ -111,7 +112,7 @@ comment on function pipeline.running_of is 'The owner''s running jobs, in order;
 -- wake-ups that are due longest, and owner by owner from a random place on, so that neither one owner's ten thousand uploads
 -- nor ten thousand owners in backoff stand before the next owner's first. An owner whose row is locked keeps the wake-up for
 -- the next claim.
-create function pipeline.due_owners(max_owners integer, first uuid[])
+create function pipeline.due_owners(max_owners integer, first uuid[], now timestamptz)
   returns uuid[]
   language sql
   volatile
@@ -142,21 +143,9 @@ as $$
     from candidates c
    where c.owner_id is not null
      -- one probe for each, where exists() would read all wake-ups that are due
-     and (select true from pipeline.wakeups w where w.owner_id = c.owner_id and w.due_at <= pipeline.now() limit 1)
+     and (select true from pipeline.wakeups w where w.owner_id = c.owner_id and w.due_at <= due_owners.now limit 1)
 $$;
 comment on function pipeline.due_owners is 'Owners of due wake-ups: the first ones, and so many from a random place on.';
-
-create function pipeline.lanes_due(owner_id uuid)
-  returns smallint
-  language sql
-  stable
-  set search_path = ''
-as $$
-  select coalesce(sum(l.lane), 0)::smallint
-    from unnest('{1, 2}'::smallint[]) as l (lane)
-   where exists (select from pipeline.queue q where q.owner_id = $1 and q.lane = l.lane and q.due_at <= pipeline.now())
-$$;
-comment on function pipeline.lanes_due is 'The sum of the lanes in which a job of the owner is due.';
 
 create function pipeline.wake(max_owners integer default 50)
   returns integer
@@ -164,17 +153,18 @@ create function pipeline.wake(max_owners integer default 50)
   set search_path = ''
 as $$
 declare
+  now constant timestamptz := pipeline.now();
   due uuid[];
   woken uuid[];
 begin
   select array_agg(f.owner_id order by f.owner_id)
     into due
-    from (select w.owner_id from pipeline.wakeups w where w.due_at <= pipeline.now() order by w.due_at limit max_owners) f;
+    from (select w.owner_id from pipeline.wakeups w where w.due_at <= now order by w.due_at limit max_owners) f;
   if due is null then
     return 0;
   end if;
   if cardinality(due) = max_owners then
-    due := pipeline.due_owners(max_owners, due);
+    due := pipeline.due_owners(max_owners, due, now);
   end if;
   insert into pipeline.owners (owner_id, max_concurrent_jobs, priority)
   select distinct d, l.max_concurrent_jobs, l.priority from unnest(due) d cross join lateral pipeline.limits_of(d) l
@@ -194,7 +184,7 @@ begin
      where w.id = any (array(select x.id
                                from unnest(woken) o (owner_id)
                               cross join lateral (select i.id from pipeline.wakeups i
-                                                   where i.owner_id = o.owner_id and i.due_at <= pipeline.now()
+                                                   where i.owner_id = o.owner_id and i.due_at <= now
                                                    limit 5000 for update skip locked) x))
     returning w.owner_id, w.lane
   )
@@ -206,6 +196,22 @@ begin
 end
 $$;
 comment on function pipeline.wake is 'Turns due wake-ups into waiting owners.';
+
+create function pipeline.await_owner(owner_id uuid)
+  returns boolean
+  language plpgsql
+  set search_path = ''
+  set lock_timeout = '20ms'
+as $$
+begin
+  perform from pipeline.owners o where o.owner_id = await_owner.owner_id for no key update;
+  return true;
+exception
+  when lock_not_available then
+    return false;
+end
+$$;
+comment on function pipeline.await_owner is 'Waits until no other claim serves the owner; false when that takes longer than a claim.';
 
 create function pipeline.claim(listener text, max_jobs integer, lease interval, schema_version integer)
   returns table (id bigint, attempt integer, document_id uuid, owner_id uuid, bucket_id text, name text,
@@ -221,13 +227,15 @@ declare
   shut text[];
   open_lanes smallint[] := array[2, 1]::smallint[];  -- what has begun goes first
   open_sum integer := 3;
+  busy uuid;
   ready uuid[];
-  started_before bigint[];
-  rooms integer[];
+  lanes_of smallint[];
+  started_of bigint[];
   turns integer[];
+  shares integer[];
   wanted integer := max_jobs;
-  asked integer;
-  found_jobs integer;
+  found integer;
+  emptied integer;
 begin
   if max_jobs <= 0 or exists (select from pipeline.settings s where s.paused or s.schema_version <> claim.schema_version) then
     return;
@@ -243,13 +251,15 @@ begin
   -- Again while jobs are wanted and owners are ready: some wait for nothing any more, and their places go to the next. So a
   -- claim that returns nothing says that nothing is due. Bounded, for owners whose jobs somebody else has locked.
   for again in 1..20 loop
-    select array_agg(r.owner_id), array_agg(r.started), array_agg(r.room), array_agg(r.turn)
-      into ready, started_before, rooms, turns
-      from (select l.*
+    -- Each owner's share is a turn, or as many turns as the wanted jobs are worth rounds; never more than its room.
+    select array_agg(r.owner_id), array_agg(r.lanes), array_agg(r.started), array_agg(r.turn),
+           array_agg(least(r.room, r.turn * ((wanted + r.round - 1) / r.round)))
+      into ready, lanes_of, started_of, turns, shares
+      from (select l.*, sum(l.turn) over () as round
               from (select s from generate_series(1, 3) s where s & open_sum > 0) as lanes (lanes)
              cross join lateral (
-                     select o.owner_id, o.served_at, o.started, o.max_concurrent_jobs - (o.started - s.stopped) as room,
-                            o.priority - o.taken as turn
+                     select o.owner_id, o.served_at, o.lanes, o.started,
+                            o.max_concurrent_jobs - (o.started - s.stopped) as room, o.priority - o.taken as turn
                        from pipeline.owners o join pipeline.owner_stops s using (owner_id)
                       where o.lanes = lanes.lanes and o.lanes > 0 and o.started - s.stopped < o.max_concurrent_jobs
                       order by o.served_at
@@ -258,24 +268,23 @@ begin
              order by l.served_at
              limit wanted) r;
     if ready is null then
-      -- Another claim may be serving those who are ready, for some milliseconds: worth a nap, since whoever comes back later
-      -- leaves a listener idle beside a full queue. Not a wait for its lock: rows that another has just changed may be locked
-      -- here without being of use, and two claims would wait for each other.
-      exit when again > 10 or wanted < max_jobs or not exists (
-        select from pipeline.owners o join pipeline.owner_stops s using (owner_id)
-         where o.lanes in (1, 2, 3) and o.lanes & open_sum > 0 and o.lanes > 0 and o.started - s.stopped < o.max_concurrent_jobs);
-      perform pg_catalog.pg_sleep(0.001);
+      exit when wanted < max_jobs;
+      -- Another claim may be serving those who are ready, for some milliseconds: worth waiting for, since whoever comes back
+      -- later leaves a listener idle beside a full queue.
+      select o.owner_id into busy
+        from pipeline.owners o join pipeline.owner_stops s using (owner_id)
+       where o.lanes in (1, 2, 3) and o.lanes & open_sum > 0 and o.lanes > 0 and o.started - s.stopped < o.max_concurrent_jobs
+       limit 1;
+      exit when busy is null or not pipeline.await_owner(busy);
       continue;
     end if;
 
-    -- A turn's jobs of each owner; where owners are fewer than jobs asked for, what is left over goes round again, up to each
-    -- owner's room. Rows are found again by their place (ctid), which cannot change under the lock.
+    -- The jobs' rows are found again by their place (ctid), which cannot change under the lock.
     now := pipeline.now();
-    asked := wanted;
     return query
     with candidates as (
       select j.ctid, (j.nth - 1) / u.turn as round, u.place
-        from unnest(ready, rooms, turns) with ordinality as u (owner_id, room, turn, place)
+        from unnest(ready, lanes_of, turns, shares) with ordinality as u (owner_id, lanes, turn, share, place)
        cross join lateral (
                select l.ctid, row_number() over () as nth
                  from (select i.ctid
@@ -286,28 +295,32 @@ begin
                         cross join lateral (select j.ctid from pipeline.jobs j
                                              where j.id = q.job_id and j.state = 'available'
                                                for no key update skip locked) i
-                        limit least(u.room, case when cardinality(ready) < asked then asked else u.turn end)) l) j
+                        where u.lanes & o.lane > 0
+                        limit u.share) l) j
     )
     update pipeline.jobs j
        set state = 'running', attempt = j.attempt + 1, stage = 'fetch', progress = 0,
            claimed_by = listener, lease_expires_at = now + lease, started_at = coalesce(j.started_at, now),
            error = null, error_class = null, error_detail = null
-     where j.ctid = any (array(select c.ctid from candidates c order by c.round, c.place limit asked))
+     where j.ctid = any (array(select c.ctid from candidates c order by c.round, c.place limit wanted))
     returning j.id, j.attempt, j.document_id, j.owner_id, j.bucket_id, j.name, j.object_id, j.object_version,
               j.size, j.etag, j.lease_expires_at;
-    get diagnostics found_jobs = row_count;
-    wanted := wanted - found_jobs;
+    get diagnostics found = row_count;
+    wanted := wanted - found;
+    exit when wanted = 0;
 
-    -- Whether they still wait is asked of those who gave less than they were asked for, in a statement after the owners'
-    -- locks, so that no job that was committed before them is overlooked. Who gave nothing, since somebody else has locked
-    -- it, goes to the end of the line like those who were served.
+    -- Whether they still wait is asked of those who gave less than their share, in a statement after the owners' locks, so
+    -- that no job that was committed before them is overlooked. Who gave nothing, since somebody else has locked it, goes
+    -- to the end of the line like those who were served.
     update pipeline.owners o
-       set lanes = pipeline.lanes_due(o.owner_id),
+       set lanes = (select coalesce(bit_or(l.lane), 0::smallint) from unnest('{1, 2}'::smallint[]) as l (lane)
+                     where exists (select from pipeline.queue q
+                                    where q.owner_id = o.owner_id and q.lane = l.lane and q.due_at <= now)),
            served_at = case when o.started = u.started then now else o.served_at end
-      from unnest(ready, started_before, rooms, turns) as u (owner_id, started, room, turn)
-     where o.owner_id = u.owner_id
-       and o.started - u.started < least(u.room, case when cardinality(ready) < asked then asked else u.turn end);
-    exit when wanted = 0 or cardinality(ready) < asked;
+      from unnest(ready, started_of, shares) as u (owner_id, started, share)
+     where o.owner_id = u.owner_id and o.started - u.started < u.share;
+    get diagnostics emptied = row_count;
+    exit when emptied = cardinality(ready) and emptied < wanted + found;
   end loop;
 end
 $$;

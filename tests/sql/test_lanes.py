@@ -147,11 +147,11 @@ async def test_a_claim_waits_a_moment_for_another_that_serves_the_only_owner(db)
     async with other:
         async with other.transaction():
             await other.execute("select pipeline.claim('other', 2, '1 minute', 1)")
-            napped = "select from pg_stat_activity where wait_event = 'PgSleep' and query like '%%pipeline.claim%%'"
+            waits = "select from pg_stat_activity where wait_event_type = 'Lock' and query like '%%pipeline.claim%%'"
             waiting = asyncio.create_task(db.claim(2))
             watch = await db.connect("supabase_admin")
             async with watch:
-                while not waiting.done() and not await (await watch.execute(napped)).fetchall():
+                while not waiting.done() and not await (await watch.execute(waits)).fetchall():
                     await asyncio.sleep(0)
             assert await waiting == [], "not for as long as the other likes"
         assert len(await db.claim(2)) == 2
