@@ -42,8 +42,8 @@
 -- claims, which write the one, and acknowledgements, which write the other, do not wait for each other. A claim reads the
 -- stops without a lock, and may see too few of them, never too many: the limit is exact.
 --
--- Locks are taken in one order: document, job, owner's stops, owner; several of a kind in the order of their ids. Once the claim has
--- swept and woken, it takes owners before jobs. It waits for no job, and for an owner some milliseconds at the most.
+-- Locks are taken in one order: document, job, owner's stops, owner; several of a kind in the order of their ids. Once the
+-- claim has swept and woken, it takes owners before jobs. It waits for no job, and for an owner some milliseconds at most.
 
 create table pipeline.job_states (
   state text primary key,

@@ -157,7 +157,7 @@ declare
   due uuid[];
   woken uuid[];
 begin
-  select array_agg(f.owner_id order by f.owner_id)
+  select array_agg(f.owner_id)
     into due
     from (select w.owner_id from pipeline.wakeups w where w.due_at <= now order by w.due_at limit max_owners) f;
   if due is null then
@@ -166,11 +166,12 @@ begin
   if cardinality(due) = max_owners then
     due := pipeline.due_owners(max_owners, due, now);
   end if;
-  insert into pipeline.owners (owner_id, max_concurrent_jobs, priority)
-  select distinct d, l.max_concurrent_jobs, l.priority from unnest(due) d cross join lateral pipeline.limits_of(d) l
-   where not exists (select from pipeline.owners o where o.owner_id = d)
-   order by d  -- two claims that meet at new owners wait for each other here
-  on conflict do nothing;
+  if exists (select from unnest(due) d where not exists (select from pipeline.owners o where o.owner_id = d)) then
+    insert into pipeline.owners (owner_id, max_concurrent_jobs, priority)
+    select distinct d, l.max_concurrent_jobs, l.priority from unnest(due) d cross join lateral pipeline.limits_of(d) l
+     order by d  -- two claims that meet at new owners wait for each other here
+    on conflict do nothing;
+  end if;
 
   select array_agg(l.owner_id)
     into woken
@@ -179,6 +180,7 @@ begin
            order by o.owner_id
              for no key update skip locked) l;
 
+  -- A statement of its own: it must see what lanes the owners have now that they are locked.
   with consumed as (
     delete from pipeline.wakeups w
      where w.id = any (array(select x.id

@@ -8,16 +8,36 @@ select j.id, j.owner_id, j.name, j.stage, j.attempt, j.failures, j.error_class, 
    and j.error_class not in ('cancelled', 'superseded', 'deleted');  -- says nothing new; it names the index
 comment on view pipeline.dead_jobs is 'Jobs that failed for good, with the reason for the owner and the one for the operator.';
 
+create function pipeline.open_lanes()
+  returns smallint[]
+  language plpgsql
+  stable
+  set search_path = ''
+as $$
+declare
+  alive constant text[] := array(select l.id from pipeline.listeners l
+                                  where l.stopped_at is null and l.seen_at > pipeline.now() - interval '1 minute');
+begin
+  return array(select s.lane
+                 from (values (1::smallint, 'parse'), (2::smallint, 'embed')) as s (lane, stage)
+                where cardinality(alive) = 0
+                   or exists (select from unnest(alive) as a (id) where s.stage <> all (pipeline.shut_stages(a.id))));
+end
+$$;
+comment on function pipeline.open_lanes is
+  'The lanes that some listener serves: all but those whose provider is down or cooling for each of them. All, if there is none.';
+
 -- It reads the small tables beside the jobs and the index of failed ones: the cost is that of what waits.
 create view pipeline.queue_health with (security_invoker = true) as
 select a.due, a.startable, a.waiting_for_retry, r.running, e.expired_leases, d.dead,
        coalesce(extract(epoch from t.now - a.due_since), 0)::real as oldest_due_seconds,
        s.paused, l.listeners, l.listener_last_seen_at
-  from (select pipeline.now() as now offset 0) t
+  from (select pipeline.now() as now, pipeline.open_lanes() as lanes offset 0) t
  cross join lateral (
-         select coalesce(sum(o.due), 0)::bigint as due, coalesce(sum(least(o.due, o.room)), 0)::bigint as startable,
+         select coalesce(sum(o.due), 0)::bigint as due, coalesce(sum(least(o.open, o.room)), 0)::bigint as startable,
                 coalesce(sum(o.waiting_for_retry), 0)::bigint as waiting_for_retry, min(o.due_since) as due_since
            from (select count(*) filter (where q.due_at <= t.now) as due,
+                        count(*) filter (where q.due_at <= t.now and q.lane = any (t.lanes)) as open,
                         count(*) filter (where q.due_at > t.now) as waiting_for_retry,
                         min(q.due_at) filter (where q.due_at <= t.now) as due_since,
                         (select coalesce(max(w.max_concurrent_jobs - w.running), (pipeline.limits_of(q.owner_id)).max_concurrent_jobs)
@@ -39,7 +59,7 @@ select a.due, a.startable, a.waiting_for_retry, r.running, e.expired_leases, d.d
            from pipeline.listeners i) l;
 comment on view pipeline.queue_health is
   'One row: how much is due, how old the oldest is, and whether anybody works. `startable + running` is what an autoscaler '
-  'wants to know: due jobs beyond their owners'' limits would only wait in a further listener too.';
+  'wants to know: due jobs beyond their owners'' limits, or for a provider that is down, would only wait in a further listener.';
 
 create view pipeline.throughput with (security_invoker = true) as
 select date_trunc('hour', e.at) as hour,
@@ -120,7 +140,7 @@ as $$
   select * from pipeline.queue_health
 $$;
 comment on function pipeline.health is 'queue_health for the listener''s role.';
-revoke execute on function pipeline.health from public, anon, authenticated;
+revoke execute on function pipeline.open_lanes, pipeline.health from public, anon, authenticated;
 grant execute on function pipeline.health to pipeline_worker;
 
 -- Retention ---------------------------------------------------------------------------------------------------------------

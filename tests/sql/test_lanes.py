@@ -46,9 +46,22 @@ async def test_a_shut_stage_holds_back_the_jobs_that_need_it_next_and_no_others(
     for number in range(50):
         await db.upload(user, f"{number}.txt")
     await shut(db, *stages)
+    health = await db.one("select * from pipeline.queue_health")
+    assert (health["due"], health["startable"]) == (51, len(claimed)), "a further listener with this key finds no more"
     jobs = await db.claim(10)
     assert ["embedding" if job["id"] == embedding else "new" for job in jobs] == claimed
     await nothing_broken(db)
+
+
+async def test_work_for_any_listener_that_lives_is_startable(db):
+    await db.upload(await db.sign_up(), "a.txt")
+    await shut(db, "parse")
+    startable = "select startable from pipeline.queue_health"
+    assert (await db.one(startable))["startable"] == 0
+    await db.run("select pipeline.listener_seen('other', '1', 'p', 's', false, 'another key', 'embed')")
+    assert (await db.one(startable))["startable"] == 1
+    await db.move_time("2 minutes")
+    assert (await db.one(startable))["startable"] == 1, "nobody lives: whoever comes may have a key that is good"
 
 
 async def test_a_stage_that_opens_again_is_served_without_anybodys_hand(db):
