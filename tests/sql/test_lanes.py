@@ -169,3 +169,25 @@ async def test_a_claim_waits_a_moment_for_another_that_serves_the_only_owner(db)
             assert await waiting == [], "not for as long as the other likes"
         assert len(await db.claim(2)) == 2
     await nothing_broken(db)
+
+
+async def test_claims_and_acknowledgements_of_one_owner_do_not_wait_for_each_other(db):
+    user = await db.sign_up()
+    for number in range(6):
+        await db.upload(user, f"{number}.txt")
+    first, second = await db.claim(2)
+    complete = "select pipeline.complete(array[%s::bigint], array[%s])"
+    claim = "select * from pipeline.claim('other', 5, '1 minute', 1)"
+    await db.run("set lock_timeout = '1ms'")  # nobody who waits gets away with it
+    async with await db.connect("pipeline_worker") as other:
+        async with other.transaction():
+            await other.execute(complete.encode(), (first["id"], first["attempt"]))
+            assert await db.claim(5) == [], "an end counts when it is committed: two ran, and one may still"
+        (third,) = await db.claim(5)
+        await db.run(complete, third["id"], third["attempt"])
+        async with other.transaction():
+            assert len(await (await other.execute(claim.encode())).fetchall()) == 1
+            await db.run(complete, second["id"], second["attempt"])
+    assert len(await db.claim(5)) == 1
+    assert (await db.one("select running from pipeline.owners_running where owner_id = %s", user))["running"] == 2
+    await nothing_broken(db)
