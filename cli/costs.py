@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 from typing import Annotated, Any
@@ -35,6 +36,9 @@ OwnerOption = Annotated[str | None, typer.Option("--owner", help="Only this user
 def costs(
     by: Annotated[Group, typer.Option(help="Add up by this.")] = Group.DAY,
     days: Annotated[int, typer.Option(min=1, help="The last so many days, UTC, today among them.")] = 30,
+    since: Annotated[
+        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="That day, UTC, and all after it; in place of --days.")
+    ] = None,
     owner: OwnerOption = None,
     db_url: DatabaseOption = None,
     json: JsonOption = False,
@@ -44,14 +48,15 @@ def costs(
     Example: `pipeline costs --by owner --days 7`
     """
 
-    async def work() -> list[Row]:
+    async def work() -> tuple[date, list[Row]]:
         async with Money.open(operator_url(load(), db_url)) as money:
-            return await money.costs(by, days=days, owner=await money.owner(owner) if owner else None)
+            first = since.date() if since else await money.today() - timedelta(days=days - 1)
+            return first, await money.costs(by, since=first, owner=await money.owner(owner) if owner else None)
 
-    rows = run(work())
+    first, rows = run(work())
     total = sum((row["amount"] for row in rows), start=Decimal(0))
     if json:
-        print_json({"by": by, "days": days, "costs": rows, "amount": total})
+        print_json({"by": by, "since": first, "costs": rows, "amount": total})
         return
     table = Table(box=None, pad_edge=False)
     table.add_column(by.value)
@@ -59,11 +64,12 @@ def costs(
         table.add_column(column, justify="right")
     for row in rows:
         counts = (f"{row[name]:,}" for name in ("calls", "pages", "inputs", "tokens"))
-        table.add_row(escape(readable(row["name"])), *counts, dollars(row["amount"]), dollars(row["unconfirmed"]))
+        amount = cost(row["amount"], row["calls"], row["without_price"])
+        table.add_row(escape(readable(row["name"])), *counts, amount, dollars(row["unconfirmed"]))
     out().print(table)
-    say(f"Together {dollars(total)} US dollars in {days} days.")
+    say(f"Together {dollars(total)} US dollars since {first}.")
     if any(row["without_price"] for row in rows):
-        say("Some calls have no price: add one to pipeline.prices.", style="yellow")
+        say("Unpriced calls are not in it: set a price with `pipeline prices set`.", style="yellow")
 
 
 app = typer.Typer(
@@ -158,6 +164,13 @@ def remove_budget(
 def dollars(amount: Any) -> str:
     """An amount for people: to the cent, or as fine as it is small."""
     return f"{amount:,.2f}" if amount == 0 or amount >= 1 else f"{amount:,.6f}"
+
+
+def cost(amount: Any, calls: int, without_price: int) -> str:
+    """An amount for people, of so many calls, some of which nobody knows the price."""
+    if not without_price:
+        return dollars(amount)
+    return "unpriced" if without_price == calls else f"{dollars(amount)} and unpriced"
 
 
 def _whose(row: Row) -> str:

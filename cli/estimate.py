@@ -64,7 +64,7 @@ def estimate(
         table.add_column(column, justify="right")
     table.add_column("")
     for quote, amount in rows:
-        price = "no price" if amount is None else dollars(amount)
+        price = "unpriced" if amount is None else dollars(amount)
         table.add_row(
             escape(str(quote.path)),
             str(quote.pages),

@@ -110,6 +110,7 @@ def show(
     facts.add_row(
         "[dim]bought[/]",
         f"{cost['pages_bought']} pages, {cost['inputs_bought']} passages, {dollars(cost['bought'])} US dollars"
+        + (f" and {cost['without_price']} unpriced calls" if cost["without_price"] else "")
         + (f", of which {dollars(cost['unconfirmed'])} unconfirmed" if cost["unconfirmed"] else ""),
     )
     facts.add_row(

@@ -19,6 +19,8 @@ from cli import (
     limits,
     listen,
     migrate,
+    prices,
+    providers,
     queue,
     search,
     session,
@@ -78,6 +80,8 @@ app.command("costs", rich_help_panel=WATCH)(costs.costs)
 app.add_typer(jobs.app, name="jobs", rich_help_panel=WATCH)
 app.add_typer(limits.app, name="limits", rich_help_panel=RUN)
 app.add_typer(costs.app, name="budgets", rich_help_panel=RUN)
+app.add_typer(prices.app, name="prices", rich_help_panel=RUN)
+app.add_typer(providers.app, name="providers", rich_help_panel=RUN)
 app.add_typer(erasures.app, name="erasures", rich_help_panel=WATCH)
 app.add_typer(bench.app, name="bench", rich_help_panel=WATCH)
 

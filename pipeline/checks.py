@@ -14,7 +14,7 @@ from pipeline import app, migrate
 from pipeline.errors import SetupError
 from pipeline.guard import database_url, guard
 from pipeline.parsing.local import fences
-from pipeline.providers import KEY
+from pipeline.providers import KEY, price_wanted
 from pipeline.queries import SCHEMA_VERSION
 from pipeline.settings import Settings
 from pipeline.storage import key_headers
@@ -39,6 +39,7 @@ async def check(settings: Settings) -> list[Finding]:
         findings.append(Finding("database", True, "the listener's role can connect and the schema is there"))
         findings += await _schema(url)
         findings += await _providers(url)
+        findings += await _prices(url, settings)
     except SetupError as error:
         findings.append(_from(error, "database"))
     findings.append(await _storage(settings))
@@ -167,6 +168,22 @@ async def _providers(url: str) -> list[Finding]:
         )
         detail = f"{state} since {since:%Y-%m-%d %H:%M:%S %Z}, {used}: {reason}"
         findings.append(Finding(f"{provider} key {key}", False, detail, remedy))
+    return findings
+
+
+async def _prices(url: str, settings: Settings) -> list[Finding]:
+    """What listeners with these settings could not buy while a budget holds."""
+    findings = []
+    async with await _connect(url) as connection:
+        for account in filter(None, app.accounts(settings)):
+            row = await (
+                await connection.execute(
+                    "select pipeline.missing_price(%s, %s, %s)", (account.provider, account.model, account.stage)
+                )
+            ).fetchone()
+            if row and row[0]:
+                why = "a budget holds and its price is not known, so nothing is bought; jobs wait and lose nothing"
+                findings.append(Finding(f"{account.provider} {account.model}", False, why, price_wanted(row[0])))
     return findings
 
 

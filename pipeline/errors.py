@@ -18,6 +18,8 @@ keys, paths of this machine or the text of an internal exception; those go to th
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 
 class PipelineError(Exception):
     """The root of all errors of ours."""
@@ -48,7 +50,8 @@ class Throttled(JobError):
     """A provider is over its limit or down. `retry_after` is in seconds; None lets the queue choose.
 
     `outage` is whether it is broken or away, and not merely busy; `may_be_bought`, whether it may have done the work
-    all the same, and bill it.
+    all the same, and bill it; `limits`, what it told of them (see pipeline.providers.limits); `asked`, whether the
+    provider itself was asked, and not only ours who keep its pace.
     """
 
     def __init__(
@@ -60,12 +63,16 @@ class Throttled(JobError):
         detail: str = "",
         outage: bool = False,
         may_be_bought: bool = False,
+        limits: Mapping[str, float] | None = None,
+        asked: bool = True,
     ) -> None:
         super().__init__(message, detail=detail)
         self.provider = provider
         self.retry_after = retry_after
         self.outage = outage
         self.may_be_bought = may_be_bought
+        self.limits = dict(limits or {})
+        self.asked = asked
 
 
 class OverBudget(JobError):

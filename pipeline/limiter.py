@@ -17,6 +17,7 @@ import asyncio
 import contextlib
 import hashlib
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -27,13 +28,15 @@ import psycopg
 from pipeline import faults
 from pipeline.errors import JobError, LeaseLost, Misconfigured, OverBudget, Permanent, Throttled
 from pipeline.job import Job
-from pipeline.providers import SERVICE
+from pipeline.providers import SERVICE, limits, price_wanted
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 PATIENCE_SECONDS = 10.0
 """A provider that asks for a longer pause gets it with the job back in the queue."""
+BUSY_SECONDS = 120.0
+"""A provider that has given nothing but refusals for so long is left alone by the job, which goes back to the queue."""
 ELSEWHERE_SECONDS = 1.0
 """A job that met a key of ours that is refused may be another listener's soon: no claim gives it to this one."""
 
@@ -67,16 +70,14 @@ class Call:
     """As the provider counted them."""
     begun: bool = False
     """Whether the provider works on it for longer than one request; it may bill that, however the attempt ends."""
+    let_through: bool = True
+    """Whether its last request was, once there is another."""
     limits: dict[str, float] = field(default_factory=dict)
     """`limit` and `remaining` of `requests` and `tokens`, where the provider told them."""
 
     def tell(self, headers: Mapping[str, str]) -> None:
         """Read the provider's limits from the headers of its answer."""
-        for kind in ("requests", "tokens"):
-            for what in ("limit", "remaining"):
-                value = headers.get(f"x-ratelimit-{what}-{kind}", "")
-                if value.isdecimal():
-                    self.limits[f"{what}-{kind}"] = float(value)
+        self.limits |= limits(headers)
 
 
 class Spend(Protocol):
@@ -108,6 +109,8 @@ class Books(Protocol):
     async def reserve(
         self, job: Job, account: Account, *, pages: int, inputs: int, tokens: int, parse_id: int | None
     ) -> Admission: ...
+
+    async def ask_again(self, call: Call) -> float: ...
 
     async def resume_call(self, job: Job, parse_id: int) -> int | None: ...
 
@@ -151,12 +154,15 @@ class Limiter:
         call = Call(begun=resumes)
         if resumes and parse_id is not None:
             call.id = await self.books.resume_call(job, parse_id)
+            call.let_through = call.id is None
         if call.id is None:
             call.id = await self._admitted(job, pages=pages, inputs=inputs, tokens=tokens, parse_id=parse_id)
         try:
             yield call
         except JobError as error:
             outcome, may_be_bought, retry_after = _outcome(error)
+            if isinstance(error, Throttled):
+                call.limits = error.limits
             await self._settle(
                 call, outcome, may_be_bought=may_be_bought or call.begun, retry_after=retry_after, reason=error.detail
             )
@@ -173,6 +179,16 @@ class Limiter:
             await self._settle(call, "unclear", may_be_bought=True)
             call.id = await self._admitted(job, pages=pages, inputs=0, tokens=0, parse_id=parse_id)
         call.begun = True
+
+    async def turn(self, call: Call) -> None:
+        """Wait until one more request of the call may be made; raises Throttled where that takes too long."""
+        if self.account is None:
+            return
+        wait = await self.books.ask_again(call)
+        call.let_through = True
+        if wait > PATIENCE_SECONDS:
+            raise self._busy("cooling", wait, f"{self.account.provider} {self.account.fingerprint} is cooling")
+        await asyncio.sleep(wait)
 
     async def note(self, job: Job, *, pages: int = 0, inputs: int = 0, tokens: int = 0) -> None:
         """Say what the job's result is made of, bought or reused."""
@@ -199,11 +215,20 @@ class Limiter:
 
     def _shut(self, status: str, answer: Admission) -> JobError:
         assert self.account is not None
-        provider, service = self.account.provider, SERVICE.get(self.account.provider, self.account.provider)
+        provider, service = self.account.provider, self._service
         detail = f"{provider} {self.account.fingerprint} is {status}: {answer.reason}"
         match status:
             case "budget":
                 return OverBudget(answer.reason or "The budget is used up.", retry_after=answer.wait)
+            case "unpriced":
+                return Misconfigured(
+                    f"Waiting for the operator: nobody has said yet what the {service} costs here. The file is fine "
+                    "and continues when that is mended.",
+                    provider=provider,
+                    detail=f"A budget holds and {provider} {self.account.model} has no price. "
+                    + price_wanted(answer.reason or ""),
+                    retry_after=answer.wait,
+                )
             case "refused":
                 return Misconfigured(
                     f"Waiting for the operator: the {service} does not let this installation in. The file is fine and "
@@ -212,13 +237,24 @@ class Limiter:
                     detail=detail,
                     retry_after=ELSEWHERE_SECONDS,
                 )
+        return self._busy(status, answer.wait, detail)
+
+    @property
+    def _service(self) -> str:
+        assert self.account is not None
+        return SERVICE.get(self.account.provider, self.account.provider)
+
+    def _busy(self, status: str, wait: float, detail: str) -> Throttled:
+        assert self.account is not None
         busy = "is busy" if status == "cooling" else "is not working at the moment"
         return Throttled(
-            f"The {service} {busy}; this file continues by itself.",
-            provider=provider,
-            retry_after=answer.wait,
+            f"The {self._service} {busy}; this file continues by itself.",
+            provider=self.account.provider,
+            retry_after=wait,
             detail=detail,
             outage=status == "down",
+            may_be_bought=True,
+            asked=False,
         )
 
     async def _settle(
@@ -242,6 +278,8 @@ def _outcome(error: JobError) -> tuple[str, bool, float | None]:
     match error:
         case Misconfigured():
             return "refused", False, None
+        case Throttled(asked=False):
+            return "unclear", error.may_be_bought, None
         case Throttled():
             return "down" if error.outage else "limited", error.may_be_bought, error.retry_after
         case Permanent():
@@ -251,9 +289,11 @@ def _outcome(error: JobError) -> tuple[str, bool, float | None]:
 
 async def asked(ask: Callable[[], Awaitable[T]]) -> T:
     """What `ask` gives. It is asked again where the provider is merely busy, and not for long: the next call waits."""
+    first = None
     while True:
         try:
             return await ask()
         except Throttled as error:
-            if error.outage or (error.retry_after or 0) > PATIENCE_SECONDS:
+            first = first or time.monotonic()
+            if error.outage or (error.retry_after or 0) > PATIENCE_SECONDS or time.monotonic() - first > BUSY_SECONDS:
                 raise

@@ -6,6 +6,7 @@ import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from datetime import date
 from decimal import Decimal
 from pathlib import Path
 from uuid import UUID
@@ -37,7 +38,7 @@ select {name} as name, sum(c.calls)::bigint as calls, sum(c.pages)::bigint as pa
   from pipeline.costs c
   left join auth.users u on u.id = c.owner_id
   left join pipeline.documents d on d.id = c.document_id
- where c.day > (pipeline.now() at time zone 'utc')::date - %(days)s::integer
+ where c.day >= %(since)s::date
    and (%(owner)s::uuid is null or c.owner_id = %(owner)s)
  group by 1
  order by {order}
@@ -46,7 +47,7 @@ _BUDGETS = """
 select b.scope, b.owner_id, u.email, b.period, b.amount,
        case when b.scope = 'all' or b.owner_id is not null then
          coalesce((select sum(s.amount) from pipeline.spent_days s
-                    where s.owner_id is not distinct from b.owner_id
+                    where (s.owner_id = b.owner_id or b.owner_id is null and s.owner_id is null)
                       and s.day >= (date_trunc(b.period, pipeline.now() at time zone 'utc'))::date), 0) end as spent
   from pipeline.budgets b
   left join auth.users u on u.id = b.owner_id
@@ -57,10 +58,16 @@ select b.scope, b.owner_id, u.email, b.period, b.amount,
 class Money(Operations):
     """An operator's connection, for money. Amounts are Decimals in US dollars."""
 
-    async def costs(self, by: str, *, days: int, owner: UUID | None = None) -> list[Row]:
-        """What was bought in the last so many UTC days, added up by one of GROUPS."""
+    async def costs(self, by: str, *, since: date, owner: UUID | None = None) -> list[Row]:
+        """What was bought on that UTC day and after it, added up by one of GROUPS."""
         query = _COSTS.format(name=GROUPS[by], order="1" if by == "day" else "amount desc, 1")
-        return await self._all(query, {"days": days, "owner": owner})
+        return await self._all(query, {"since": since, "owner": owner})
+
+    async def today(self) -> date:
+        """The day of the database's clock, UTC."""
+        row = await self._one("select (pipeline.now() at time zone 'utc')::date as day")
+        assert row is not None
+        return row["day"]
 
     async def budgets(self) -> list[Row]:
         """All budgets, with what is spent of each in its period; None for a default that holds for each owner."""
@@ -82,6 +89,38 @@ class Money(Operations):
             (scope, owner, period),
         )
         return removed is not None
+
+    async def prices(self) -> list[Row]:
+        """All prices, of each unit the newest first."""
+        return await self._all(
+            "select provider, model, unit, price, valid_from, "
+            "valid_from = (select max(n.valid_from) from pipeline.prices n where (n.provider, n.model, n.unit) = "
+            "(p.provider, p.model, p.unit) and n.valid_from <= (pipeline.now() at time zone 'utc')::date) as holds "
+            "from pipeline.prices p order by provider, model, unit, valid_from desc"
+        )
+
+    async def set_price(self, provider: str, model: str, unit: str, price: Decimal, valid_from: date) -> None:
+        """Say what one unit costs from that UTC day on. Jobs that wait for a price ask again."""
+        await self._run(
+            "insert into pipeline.prices (provider, model, unit, price, valid_from) values (%s, %s, %s, %s, %s) "
+            "on conflict (provider, model, unit, valid_from) do update set price = excluded.price",
+            (provider, model, unit, price, valid_from),
+        )
+
+    async def providers(self) -> list[Row]:
+        """The rows of pipeline.provider_health."""
+        return await self._all("select * from pipeline.provider_health order by provider, fingerprint")
+
+    async def set_in_flight(self, provider: str, most: int | None) -> None:
+        """Bound the calls at once with each key of the provider; None: as many as the listeners make."""
+        if most is None:
+            await self._run("delete from pipeline.provider_limits where provider = %s", (provider,))
+        else:
+            await self._run(
+                "insert into pipeline.provider_limits (provider, max_in_flight) values (%s, %s) "
+                "on conflict (provider) do update set max_in_flight = excluded.max_in_flight",
+                (provider, most),
+            )
 
     async def price(self, provider: str, model: str, *, pages: int = 0, tokens: int = 0) -> Decimal | None:
         """What so much costs today; None where no price is known."""

@@ -110,8 +110,8 @@ class Operations:
                 (job_id,),
             )
             job["costs"] = await self._one(
-                "select pages_bought, inputs_bought, tokens_bought, bought, unconfirmed, pages_reused, inputs_reused, "
-                "saved from pipeline.job_costs where job_id = %s",
+                "select pages_bought, inputs_bought, tokens_bought, bought, unconfirmed, without_price, pages_reused, "
+                "inputs_reused, saved from pipeline.job_costs where job_id = %s",
                 (job_id,),
             )
         return job

@@ -107,6 +107,7 @@ def answered(provider: str, status: int, headers: Mapping[str, str], body: objec
             retry_after=rest,
             detail=detail,
             outage=status not in BUSY,
+            limits=limits(headers),
         )
     if status in REFUSED and not (code in SETTING_CODES or param in SETTING_PARAMS):
         return Refused(f"The {service} refused this file.", status=status, detail=detail)
@@ -140,6 +141,18 @@ def malformed(provider: str, detail: str) -> Transient:
         f"The {SERVICE.get(provider, provider)} gave an unusable answer; it will be asked again.",
         detail=f"{provider}: {detail}",
     )
+
+
+def price_wanted(missing: str) -> str:
+    """What an operator does about a price that the SQL function `missing_price` names."""
+    return f"Run `pipeline prices set {missing} DOLLARS`, with 0 where it costs nothing."
+
+
+def limits(headers: Mapping[str, str]) -> dict[str, float]:
+    """What an answer tells of the provider's limits: `limit-` and `remaining-`, each of `requests` and `tokens`."""
+    names = (f"{what}-{kind}" for kind in ("requests", "tokens") for what in ("limit", "remaining"))
+    told = {name: headers.get(f"x-ratelimit-{name}", "") for name in names}
+    return {name: float(value) for name, value in told.items() if value.isdecimal()}
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

@@ -289,6 +289,11 @@ class Queries:
         )
         return Admission(*rows[0])
 
+    async def ask_again(self, call: Call) -> float:
+        """Seconds to wait before one more request of the call; see the SQL function `ask_again`."""
+        rows = await self._rows("select pipeline.ask_again(%s, %s)", call.id, call.let_through)
+        return rows[0][0]
+
     async def resume_call(self, job: Job, parse_id: int) -> int | None:
         """Take over the unfinished call for a parse; None where there is none."""
         rows = await self._rows("select pipeline.resume_call(%s, %s, %s)", job.id, job.attempt, parse_id)

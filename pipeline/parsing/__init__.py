@@ -12,6 +12,13 @@ Progress = Callable[[float], Awaitable[None]]
 Remember = Callable[[str], Awaitable[None]]
 """Called with the provider's own job id as soon as it is known, before waiting for the result."""
 
+Turn = Callable[[], Awaitable[None]]
+"""Awaited before each request but the first of a purchase: the provider's pace holds for it too. Raises Throttled."""
+
+
+async def at_once() -> None:
+    """For who has no pace to keep."""
+
 
 class Parser(Protocol):
     """Turns a file into Markdown pages."""
@@ -21,7 +28,9 @@ class Parser(Protocol):
     fingerprint: str
     """Changes whenever the same bytes could give another result: name, version, options."""
 
-    async def parse(self, file: FetchedFile, *, resume: str | None, remember: Remember, progress: Progress) -> Parsed:
+    async def parse(
+        self, file: FetchedFile, *, resume: str | None, remember: Remember, progress: Progress, turn: Turn = at_once
+    ) -> Parsed:
         """Parse `file`; `resume` is the provider's job id of an earlier attempt that was paid for but not collected.
 
         Raises Permanent for a file that can never work, and the other JobErrors as their docstrings say.

@@ -28,7 +28,7 @@ from llama_cloud.types.parsing_create_params import WebhookConfiguration
 from pipeline import estimate
 from pipeline.errors import JobError, Permanent, SetupError, Throttled, Transient
 from pipeline.job import FetchedFile, Page, Parsed
-from pipeline.parsing import Progress, Remember
+from pipeline.parsing import Progress, Remember, Turn, at_once
 from pipeline.parsing.text import clean
 from pipeline.providers import Refused, job_error, malformed, outage, settings_refused
 from pipeline.settings import Settings
@@ -36,7 +36,8 @@ from pipeline.settings import Settings
 log = logging.getLogger(__name__)
 
 PATIENCE = 4
-"""Polls in a row that may fail before the stage is paused: the job is paid for and goes on without us."""
+"""Polls in a row that may find the service away before the stage is paused: the job is paid for and goes on without us.
+One that finds us too fast is the limiter's business at once."""
 
 FAULTS_OF_THE_FILE = (
     (("PASSWORD", "PROTECTED", "ENCRYPT"), "The file is protected by a password; upload a copy without one."),
@@ -88,7 +89,9 @@ class LlamaParseParser:
             timeout=httpx.Timeout(request_timeout, connect=10.0),
         )
 
-    async def parse(self, file: FetchedFile, *, resume: str | None, remember: Remember, progress: Progress) -> Parsed:
+    async def parse(
+        self, file: FetchedFile, *, resume: str | None, remember: Remember, progress: Progress, turn: Turn = at_once
+    ) -> Parsed:
         """See Parser. A resumed job that has failed, hangs or is forgotten is replaced by a new upload.
 
         Raises Permanent where the file is at fault or every page failed, Transient where the job failed or ran past its
@@ -96,7 +99,7 @@ class LlamaParseParser:
         """
         if resume:
             try:
-                return self._within(await self._collect(resume, progress))
+                return self._within(await self._collect(resume, progress, turn))
             except _Gone as gone:
                 log.info("llamaparse job is of no more use, uploading again", extra={"reason": str(gone)})
         # Each page costs money: a PDF says how many it has.
@@ -106,7 +109,7 @@ class LlamaParseParser:
         job_id = await self._upload(file)
         await remember(job_id)
         try:
-            return self._within(await self._collect(job_id, progress))
+            return self._within(await self._collect(job_id, progress, turn))
         except _Gone as gone:
             raise Transient(
                 "The parsing service could not read this file; it will be tried again.", detail=f"llamaparse: {gone}"
@@ -150,26 +153,28 @@ class LlamaParseParser:
             raise malformed(self.name, "an upload without a job id")
         return job.id
 
-    async def _collect(self, job_id: str, progress: Progress) -> Parsed:
+    async def _collect(self, job_id: str, progress: Progress, turn: Turn) -> Parsed:
         """Wait for a job and fetch its pages. Raises _Gone where another upload may succeed."""
         waiter = self._waiting.setdefault(job_id, asyncio.Event())
         try:
-            await self._wait(job_id, waiter, progress)
+            await self._wait(job_id, waiter, progress, turn)
+            await turn()
             expand = "text" if self._tier == "fast" else "markdown"
             return _pages(await self._get(job_id, [expand]), expand)
         finally:
             self._waiting.pop(job_id, None)
 
-    async def _wait(self, job_id: str, waiter: asyncio.Event, progress: Progress) -> None:
+    async def _wait(self, job_id: str, waiter: asyncio.Event, progress: Progress, turn: Turn) -> None:
         clock = asyncio.get_running_loop().time
         started, pause, failures, age_at_start = clock(), self._poll, 0, 0.0
         while True:
+            await turn()
             waiter.clear()
             try:
                 answer, age = await self._status(job_id)
-            except Throttled:
+            except Throttled as error:
                 failures += 1
-                if failures >= PATIENCE:
+                if not error.outage or failures >= PATIENCE:
                     raise
             else:
                 failures = 0

@@ -18,7 +18,7 @@ from typing import Any
 
 from pipeline.errors import Permanent, SetupError, Transient
 from pipeline.job import FetchedFile, Page, Parsed
-from pipeline.parsing import Progress, Remember, wire
+from pipeline.parsing import Progress, Remember, Turn, at_once, wire
 from pipeline.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -52,8 +52,10 @@ class LocalParser:
         versions = " ".join(f"{library}={version(library)}" for library in _LIBRARIES)
         self.fingerprint = f"local-{_OWN_VERSION} {versions} ocr={'eng' if settings.ocr else 'off'}"
 
-    async def parse(self, file: FetchedFile, *, resume: str | None, remember: Remember, progress: Progress) -> Parsed:
-        """Parse `file` in a child of its own; `resume` and `remember` mean nothing here.
+    async def parse(
+        self, file: FetchedFile, *, resume: str | None, remember: Remember, progress: Progress, turn: Turn = at_once
+    ) -> Parsed:
+        """Parse `file` in a child of its own; `resume`, `remember` and `turn` mean nothing here.
 
         Raises Permanent for a file that can never be read, and Transient when the child crashed, was killed by a
         limit or ran out of time. Whatever ends this call, a cancellation too, ends the child and what it started.

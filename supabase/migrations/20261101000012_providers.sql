@@ -14,6 +14,9 @@
 --
 -- Jobs whose next stage needs a key that is shut are not claimed: `shut_stages` tells the claim which stages those are.
 --
+-- A purchase that takes several requests, such as a parse that is waited for, asks again before each of them, so that these
+-- keep the same pace and rest in the same cooldown.
+--
 -- A call is a row of the ledger from before it is made. It holds as long as the job's lease does; when the listener dies, its
 -- slot is free again and its price is booked as unconfirmed, because nobody knows whether the provider worked.
 
@@ -48,7 +51,7 @@ create table pipeline.provider_keys (
   probe_until   timestamptz,
   probe_call    bigint,
   cooling_until timestamptz,
-  max_in_flight integer constraint something_is_in_flight check (max_in_flight > 0),
+  used_at       timestamptz not null default pipeline.now(),
   requests      pipeline.pace,
   tokens        pipeline.pace,
   token_factor  double precision not null default 1,
@@ -63,15 +66,25 @@ comment on column pipeline.provider_keys.retry_at is 'When a key that is shut ma
 comment on column pipeline.provider_keys.prober is 'The listener that may probe it, until probe_until.';
 comment on column pipeline.provider_keys.probe_call is 'The call that probes it.';
 comment on column pipeline.provider_keys.cooling_until is 'The provider asked to be left alone until then.';
-comment on column pipeline.provider_keys.max_in_flight is 'So many calls at once; null: as many as the listeners make. Operators set it.';
+comment on column pipeline.provider_keys.used_at is 'The last call; a key that nobody uses any more is forgotten as old jobs are.';
 comment on column pipeline.provider_keys.token_factor is 'Tokens as the provider counts them, for one of ours.';
 alter table pipeline.provider_keys enable row level security;
+
+create table pipeline.provider_limits (
+  provider      text primary key,
+  max_in_flight integer not null constraint something_is_in_flight check (max_in_flight > 0)
+);
+comment on table pipeline.provider_limits is 'What operators allow beside what the provider does; it outlives a key.';
+comment on column pipeline.provider_limits.max_in_flight is
+  'So many calls at once with each key of the provider; without a row, as many as the listeners make.';
+alter table pipeline.provider_limits enable row level security;
 
 create table pipeline.ledger (
   id          bigint generated always as identity primary key,
   state       text not null default 'reserved' constraint state_is_known check (state in ('reserved', 'confirmed', 'unconfirmed')),
   at          timestamptz not null default pipeline.now(),
   sends_at    timestamptz not null,
+  asked_at    timestamptz not null default pipeline.now(),
   settled_at  timestamptz,
   owner_id    uuid,
   document_id uuid,
@@ -92,12 +105,14 @@ comment on table pipeline.ledger is
   'Every purchase from a provider, from before the call is made. confirmed: the provider delivered; unconfirmed: nobody knows, '
   'and the estimate stands; reserved: the call is under way.';
 comment on column pipeline.ledger.owner_id is 'Whose file it was. Erasure replaces it; the amount stays.';
+comment on column pipeline.ledger.asked_at is 'When its last request was admitted.';
 comment on column pipeline.ledger.parse_id is 'The kept parse that was bought: a later attempt that collects it pays nothing more.';
 comment on column pipeline.ledger.pages is 'As the provider billed them; estimated until then.';
 comment on column pipeline.ledger.tokens is 'As the provider counted them; as we did until then.';
 comment on column pipeline.ledger.amount is 'In US dollars; null where no price is known.';
 create index ledger_under_way on pipeline.ledger (provider, fingerprint) where state = 'reserved';
 create index ledger_by_time on pipeline.ledger (at);
+create index ledger_by_day on pipeline.ledger (((at at time zone 'utc')::date));
 create index ledger_by_job on pipeline.ledger (job_id);
 create index ledger_by_owner on pipeline.ledger (owner_id, at);
 create index ledger_by_parse on pipeline.ledger (parse_id) where parse_id is not null;
@@ -230,11 +245,18 @@ declare
   now timestamptz;
   pause double precision;
   weight constant double precision := reserve.tokens;
+  missing text;
   refusal record;
 begin
   select * into job from pipeline.jobs j where j.id = reserve.job_id;
   if not pipeline.holds(reserve.job_id, reserve.attempt) then
     return query select 'lost', null::bigint, 0::double precision, null::text;
+    return;
+  end if;
+  missing := pipeline.missing_price(reserve.provider, reserve.model, reserve.stage, job.owner_id);
+  if missing is not null then
+    -- Nobody needs to ask before that: a new price, like a change of the budgets, lets the job ask again at once.
+    return query select 'unpriced', null::bigint, 3600::double precision, missing;
     return;
   end if;
   loop
@@ -271,10 +293,10 @@ begin
     return query select 'later', null::bigint, pause - 4 + pg_catalog.random(), 'the limit of the provider';
     return;
   end if;
-  if key.max_in_flight is not null
-     and (select count(*) from pipeline.ledger l
-           where l.provider = reserve.provider and l.fingerprint = reserve.fingerprint and l.state = 'reserved'
-             and pipeline.holds(l.job_id, l.attempt)) >= key.max_in_flight then
+  if (select count(*) from pipeline.ledger l
+       where l.provider = reserve.provider and l.fingerprint = reserve.fingerprint and l.state = 'reserved'
+         and pipeline.holds(l.job_id, l.attempt))
+     >= (select m.max_in_flight from pipeline.provider_limits m where m.provider = reserve.provider) then
     return query select 'later', null::bigint, 0.5 + pg_catalog.random(), 'as many calls as allowed are under way';
     return;
   end if;
@@ -295,7 +317,7 @@ begin
   request_pace.available := request_pace.available - 1;
   token_pace.available := token_pace.available - weight * key.token_factor;
   update pipeline.provider_keys k
-     set requests = request_pace, tokens = token_pace,
+     set requests = request_pace, tokens = token_pace, used_at = now,
          probe_call = case when key.state <> 'ready' then call_id end
    where k.provider = key.provider and k.fingerprint = key.fingerprint;
   return query select 'go', call_id, pause, null::text;
@@ -303,7 +325,49 @@ end
 $$;
 comment on function pipeline.reserve is
   'Asks for one call. go: make it after `wait` seconds; later: ask again after `wait`, nothing is reserved; down, refused, cooling: the '
-  'key is shut for about `wait` seconds; budget: there is none left before `wait` seconds have passed; lost: the lease is gone.';
+  'key is shut for about `wait` seconds; budget: there is none left before `wait` seconds have passed; unpriced: a budget holds and nobody knows the '
+  'price; lost: the lease is gone.';
+
+create function pipeline.ask_again(call_id bigint, let_through boolean)
+  returns double precision
+  language plpgsql
+  security definer
+  set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  call pipeline.ledger;
+  key pipeline.provider_keys;
+  request_pace pipeline.pace;
+  now timestamptz;
+  pause double precision;
+begin
+  select * into call from pipeline.ledger l where l.id = ask_again.call_id;
+  select * into key from pipeline.provider_keys k
+   where k.provider = call.provider and k.fingerprint = call.fingerprint
+     for no key update;
+  if not found then
+    return 0;
+  end if;
+  now := pipeline.now();
+  request_pace := pipeline.refilled(key.requests, now);
+  if let_through then
+    request_pace := pipeline.accepted(request_pace, 1, now);
+  end if;
+  pause := greatest(pipeline.wait_for(request_pace, 1), extract(epoch from key.cooling_until - now), 0);
+  if pause <= 10 then
+    request_pace.available := request_pace.available - 1;
+    update pipeline.ledger l set asked_at = now, sends_at = now + make_interval(secs => pause) where l.id = call.id;
+  end if;
+  update pipeline.provider_keys k
+     set requests = request_pace, used_at = now
+   where k.provider = key.provider and k.fingerprint = key.fingerprint;
+  return pause;
+end
+$$;
+comment on function pipeline.ask_again is
+  'Seconds to wait before one more request of a call under way; above ten, nothing is admitted. let_through: whether its last '
+  'request was.';
 
 create function pipeline.resume_call(job_id bigint, attempt integer, parse_id bigint)
   returns bigint
@@ -392,20 +456,29 @@ begin
     if retry_after is not null then
       key.cooling_until := greatest(key.cooling_until, now + retry_after);
     end if;
-    -- Calls that were on their way together are refused together: one change of pace answers them all. It is the pace that is
-    -- used up more that is too fast.
+    -- It is the pace that is used up more that is too fast.
     counts_tokens := call.tokens > 0
       and (request_pace.per_minute is null or token_pace.per_minute is null
            or token_pace.available / token_pace.per_minute <= request_pace.available / request_pace.per_minute);
     if most_requests is null and most_tokens is null then
-      if counts_tokens and (token_pace.limited_at is null or token_pace.told or call.at > token_pace.limited_at) then
+      -- Calls that were on their way together are refused together: one change of pace answers them all.
+      if counts_tokens and (token_pace.limited_at is null or token_pace.told or call.asked_at > token_pace.limited_at) then
         token_pace := pipeline.limited(token_pace, call.tokens, now);
-      elsif not counts_tokens and (request_pace.limited_at is null or request_pace.told or call.at > request_pace.limited_at) then
+      elsif not counts_tokens and (request_pace.limited_at is null or request_pace.told or call.asked_at > request_pace.limited_at) then
         request_pace := pipeline.limited(request_pace, 1, now);
       end if;
       if token_pace.per_minute is null and request_pace.per_minute is null then
         key.cooling_until := greatest(key.cooling_until, now + interval '1 second');
       end if;
+    elsif retry_after is null
+          and (requests_left < 1 or call.tokens > 0 and tokens_left < call.tokens * key.token_factor) is not true then
+      -- What it tells leaves room for the call, so it counts something else: the pace begins at nothing, and all rest a moment.
+      if counts_tokens then
+        token_pace.available := least(token_pace.available, 0);
+      else
+        request_pace.available := least(request_pace.available, 0);
+      end if;
+      key.cooling_until := greatest(key.cooling_until, now + interval '1 second');
     end if;
   end if;
 
@@ -473,6 +546,13 @@ begin
    where l.id in (select i.id from pipeline.ledger i
                    where i.state = 'reserved' and not pipeline.holds(i.job_id, i.attempt)
                    order by i.id limit 1000 for update skip locked);
+  delete from pipeline.provider_keys k
+   where k.used_at < pipeline.now() - (select s.keep_history from pipeline.settings s)
+     and not exists (select from pipeline.ledger l
+                      where l.provider = k.provider and l.fingerprint = k.fingerprint and l.state = 'reserved')
+     and not exists (select from pipeline.listeners l
+                      where k.fingerprint in (l.parse_key, l.embed_key) and l.stopped_at is null
+                        and l.seen_at > pipeline.now() - interval '1 hour');
   -- The probe is a job's own call, so one listener is let at such jobs again.
   update pipeline.provider_keys k
      set prober = watch_providers.listener, probe_until = pipeline.now() + interval '30 seconds', probe_call = null
@@ -488,7 +568,8 @@ begin
 end
 $$;
 comment on function pipeline.watch_providers is
-  'What every listener does every few seconds: books calls whose listener died as unconfirmed, and takes on a probe that is due.';
+  'What every listener does every few seconds: books calls whose listener died as unconfirmed, forgets keys of long ago, and takes '
+  'on a probe that is due.';
 
 create view pipeline.provider_health with (security_invoker = true) as
 select k.provider, k.fingerprint, k.stage,
@@ -498,7 +579,8 @@ select k.provider, k.fingerprint, k.stage,
        case when k.state = 'ready' and k.cooling_until > pipeline.now() then 'the provider asked for a pause' else k.reason end as reason,
        case when k.state = 'ready' then k.cooling_until else k.retry_at end as retry_at,
        round((k.requests).per_minute) as requests_per_minute, round((k.tokens).per_minute) as tokens_per_minute,
-       coalesce((k.tokens).told, (k.requests).told, false) as limits_told, k.max_in_flight,
+       coalesce((k.tokens).told, (k.requests).told, false) as limits_told,
+       (select o.max_in_flight from pipeline.provider_limits o where o.provider = k.provider) as max_in_flight,
        m.requests as requests_last_minute, m.tokens as tokens_last_minute, m.in_flight,
        (select count(*) from pipeline.listeners l
          where k.fingerprint in (l.parse_key, l.embed_key) and l.stopped_at is null
@@ -524,7 +606,7 @@ $$;
 comment on function pipeline.providers is 'provider_health for the listener''s role.';
 
 revoke execute on function pipeline.refilled, pipeline.wait_for, pipeline.told, pipeline.limited, pipeline.accepted,
-  pipeline.reserve, pipeline.resume_call, pipeline.settle, pipeline.shut_stages, pipeline.watch_providers, pipeline.providers
+  pipeline.reserve, pipeline.ask_again, pipeline.resume_call, pipeline.settle, pipeline.shut_stages, pipeline.watch_providers, pipeline.providers
   from public, anon, authenticated;
-grant execute on function pipeline.reserve, pipeline.resume_call, pipeline.settle, pipeline.providers
+grant execute on function pipeline.reserve, pipeline.ask_again, pipeline.resume_call, pipeline.settle, pipeline.providers
   to pipeline_worker;

@@ -4,7 +4,8 @@
 -- owner, of every owner who has none, and of all together, each for a UTC day or month. A call is entered in the ledger with
 -- its estimated price before it is made, so a budget holds however many listeners ask at once, and settled when the provider
 -- has said what it took. A job that finds its budget spent goes back to the queue with the reason and the date, and fails
--- nothing.
+-- nothing. While a budget holds, nothing is bought without a price: nobody could say what is left. What costs nothing, such as
+-- a model server of one's own, has the price 0.
 --
 -- What was spent is kept as a sum for each day and owner, by a trigger on the ledger: asking whether there is money left
 -- reads at most a month of days.
@@ -63,7 +64,7 @@ create table pipeline.spent_days (
   day      date not null,
   owner_id uuid,
   amount   numeric not null,
-  unique nulls not distinct (day, owner_id)
+  unique nulls not distinct (owner_id, day)
 ) with (fillfactor = 50);
 comment on table pipeline.spent_days is 'The ledger''s amounts by UTC day and owner, kept by its trigger; without an owner: of all together.';
 alter table pipeline.spent_days enable row level security;
@@ -145,9 +146,14 @@ create function pipeline.budgets_of(owner_id uuid)
   set search_path = ''
 as $$
   select b.scope, b.period, b.amount,
-         coalesce((select sum(s.amount) from pipeline.spent_days s
-                    where s.owner_id is not distinct from case when b.scope = 'owner' then $1 end
-                      and s.day >= (date_trunc(b.period, pipeline.now() at time zone 'utc'))::date), 0),
+         -- apart, since only so each is a look into the index, however many owners and days there are
+         coalesce(case b.scope
+                    when 'all' then (select sum(s.amount) from pipeline.spent_days s
+                                      where s.owner_id is null
+                                        and s.day >= (date_trunc(b.period, pipeline.now() at time zone 'utc'))::date)
+                    else (select sum(s.amount) from pipeline.spent_days s
+                           where s.owner_id = $1
+                             and s.day >= (date_trunc(b.period, pipeline.now() at time zone 'utc'))::date) end, 0),
          (date_trunc(b.period, pipeline.now() at time zone 'utc') + ('1 ' || b.period)::interval) at time zone 'utc'
     from (select distinct on (i.scope, i.period) i.scope, i.period, i.amount
             from pipeline.budgets i
@@ -175,7 +181,24 @@ as $$
 $$;
 comment on function pipeline.over_budget is 'Which budget is exceeded, in the owner''s words, and when it begins anew; nothing when none is.';
 
--- A budget that was raised lets waiting jobs go on at once.
+create function pipeline.missing_price(provider text, model text, stage text, owner_id uuid default null)
+  returns text
+  language sql
+  stable
+  security definer
+  set search_path = ''
+as $$
+  select format('%s %s %s', $1, $2, u.unit)
+    from (select case $3 when 'parse' then 'page' else 'token' end as unit) u
+   where pipeline.unit_price($1, $2, u.unit, pipeline.now()) is null
+     and case when $4 is null then exists (select from pipeline.budgets b where b.amount is not null)
+              else exists (select from pipeline.budgets_of($4)) end
+$$;
+comment on function pipeline.missing_price is
+  'Which price (provider, model and unit) is missing for the owner''s budgets to hold, or for anybody''s; null where it is there or '
+  'no budget is.';
+
+-- A budget that was raised, or a price that was missing, lets waiting jobs go on at once.
 create function pipeline.budgets_changed()
   returns trigger
   language plpgsql
@@ -184,12 +207,14 @@ create function pipeline.budgets_changed()
 as $$
 begin
   update pipeline.jobs j set available_at = pipeline.now()
-   where j.state = 'available' and j.error_class = 'budget' and j.available_at > pipeline.now();
+   where j.state = 'available' and j.error_class in ('budget', 'configuration') and j.available_at > pipeline.now();
   return null;
 end
 $$;
-comment on function pipeline.budgets_changed is 'Lets jobs that wait for a budget ask again.';
+comment on function pipeline.budgets_changed is 'Lets jobs that wait for a budget or a price ask again.';
 create trigger budgets_changed after insert or update or delete on pipeline.budgets
+  for each statement execute function pipeline.budgets_changed();
+create trigger prices_changed after insert or update or delete on pipeline.prices
   for each statement execute function pipeline.budgets_changed();
 
 -- What a job's result is made of, whoever paid for it: beside the ledger it tells what was reused.
@@ -244,12 +269,14 @@ comment on function pipeline.forget_costs is
 create view pipeline.job_costs with (security_invoker = true) as
 select j.id as job_id, j.owner_id, j.document_id, j.name,
        b.pages as pages_bought, b.inputs as inputs_bought, b.tokens as tokens_bought, b.amount as bought, b.unconfirmed,
+       b.without_price,
        w.pages as pages_reused, w.inputs as inputs_reused, w.saved
   from pipeline.jobs j
  cross join lateral (
          select coalesce(sum(l.pages), 0)::bigint as pages, coalesce(sum(l.inputs), 0)::bigint as inputs,
                 coalesce(sum(l.tokens), 0)::bigint as tokens, coalesce(sum(l.amount), 0) as amount,
-                coalesce(sum(l.amount) filter (where l.state = 'unconfirmed'), 0) as unconfirmed
+                coalesce(sum(l.amount) filter (where l.state = 'unconfirmed'), 0) as unconfirmed,
+                count(*) filter (where l.amount is null) as without_price
            from pipeline.ledger l where l.job_id = j.id) b
  cross join lateral (
          select coalesce(sum(r.pages), 0)::bigint as pages, coalesce(sum(r.inputs), 0)::bigint as inputs,
@@ -262,7 +289,8 @@ select j.id as job_id, j.owner_id, j.document_id, j.name,
                   where m.job_id = j.id
                   group by m.stage, m.provider, m.model, m.pages, m.inputs, m.tokens) r) w;
 comment on view pipeline.job_costs is
-  'For each job what it bought (US dollars, of which unconfirmed), what it reused instead of buying, and what that saved.';
+  'For each job what it bought (US dollars, of which unconfirmed; calls without a price are counted apart), what it reused instead '
+  'of buying, and what that saved.';
 
 create view pipeline.costs with (security_invoker = true) as
 select (l.at at time zone 'utc')::date as day, l.owner_id, l.document_id, l.provider, l.model, count(*) as calls,
@@ -275,5 +303,5 @@ comment on view pipeline.costs is 'The ledger by UTC day, owner, document, provi
 revoke all on pipeline.job_costs, pipeline.costs from public, anon, authenticated;
 
 revoke execute on function pipeline.unit_price, pipeline.price_of, pipeline.add_spent, pipeline.ledger_changed, pipeline.budgets_of,
-  pipeline.over_budget, pipeline.budgets_changed, pipeline.note_work, pipeline.forget_costs from public, anon, authenticated;
-grant execute on function pipeline.note_work to pipeline_worker;
+  pipeline.over_budget, pipeline.missing_price, pipeline.budgets_changed, pipeline.note_work, pipeline.forget_costs from public, anon, authenticated;
+grant execute on function pipeline.note_work, pipeline.missing_price to pipeline_worker;

@@ -19,7 +19,7 @@ REASONS: tuple[tuple[str, str], ...] = (
         "should somebody be let write the tables.",
     ),
     (
-        r"trigger dropped: (ledger_\w+|budgets_changed) on .*",
+        r"trigger dropped: (ledger_\w+|budgets_changed|prices_changed) on .*",
         "Sums of money, not access: tests/sql compares them with the ledger.",
     ),
     (

@@ -7,8 +7,8 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from bench.limited_provider import Bucket
 from cli.main import app
+from pipeline.embedded.fakes.limits import Bucket, by_the_second
 
 
 @pytest.mark.soak
@@ -23,8 +23,10 @@ def test_the_limit_is_used_up_and_not_exceeded():
 
 
 def test_a_bucket_refills_by_the_second_and_no_further_than_a_minutes_worth(monkeypatch):
-    bucket = Bucket(600, 0, 100)
-    for at, level in ((100.9, 0), (101.1, 10), (103.0, 30), (1000.0, 600)):
-        monkeypatch.setattr("bench.limited_provider.time.monotonic", lambda at=at: at)
-        bucket.refill()
+    now = [100.9]
+    monkeypatch.setattr("pipeline.embedded.fakes.limits.time.monotonic", lambda: now[0])
+    bucket = Bucket(600, by_the_second)
+    bucket.take(600)
+    for at, level in ((100.99, 0), (101.1, 10), (103.0, 30), (1000.0, 600)):
+        now[0] = at
         assert bucket.level == level

@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
+
 from tests.sql.conftest import Database
 
 CALL = 16_000
@@ -20,6 +22,8 @@ class Provider:
 
     per_minute: float = 1_000_000
     told: bool = True
+    told_by: str = ""
+    """The only outcome whose answers tell them; empty: all do."""
     level: float = 1_000_000
     at: float = 0
     taken: float = 0
@@ -129,7 +133,8 @@ async def drive(
             following = (LATENCY, "bought" if accepted else "limited", call)
         else:
             await clock.set(now)
-            told = {"limit": provider.per_minute, "left": max(provider.level, 0)} if provider.told else {}
+            tells = provider.told and provider.told_by in ("", what)
+            told = {"limit": provider.per_minute, "left": max(provider.level, 0)} if tells else {}
             await settle(db, call, what, tokens=CALL if what == "bought" else None, **told)
             following = (0.05, "ask", 0)
         wait, what, call = following
@@ -189,6 +194,109 @@ async def test_a_limit_that_is_raised_again_is_found(db):
     async with measured(provider) as figures:
         await drive(db, clock, job, provider, 1440, 1740)
     assert figures["share"] > 0.8, figures
+
+
+async def test_a_refusal_is_believed_about_its_limits(db):
+    clock, job = await Clock.of(db), await a_job(db)
+    call = await reserve(db, job, tokens=CALL)
+    await settle(db, call["call_id"], "limited", limit=600_000, left=1_000)
+    key = await db.one(
+        "select (tokens).told, (tokens).per_minute, (tokens).available, cooling_until from pipeline.provider_keys"
+    )
+    assert (key["told"], key["per_minute"], key["available"], key["cooling_until"]) == (True, 594_000, 1_000, None)
+    # what is missing, and a margin, is refilled in three seconds
+    assert (await reserve(db, job, tokens=CALL))["wait"] == pytest.approx((CALL - 1_000 + 594_000 / 40) / 9_900)
+    await clock.set(60)
+    assert (await reserve(db, job, tokens=CALL))["wait"] == 0
+
+
+@pytest.mark.parametrize("pause", [None, "2 seconds"])
+async def test_a_refusal_that_its_own_limits_do_not_explain_slows_all_the_same(db, pause):
+    clock, job = await Clock.of(db), await a_job(db)
+    told = {"limit": 600_000, "left": 500_000}
+    await settle(db, (await reserve(db, job, tokens=CALL))["call_id"], "bought", tokens=CALL, **told)
+    assert (await reserve(db, job, tokens=CALL))["wait"] == 0
+    await settle(db, (await reserve(db, job, tokens=CALL))["call_id"], "limited", retry_after=pause, **told)
+    wait = (await reserve(db, job, tokens=CALL))["wait"]
+    assert wait == pytest.approx(2 if pause else (CALL + 594_000 / 40) / 9_900)
+    await clock.set(10)
+    assert (await reserve(db, job, tokens=CALL))["wait"] == 0
+
+
+async def test_limits_that_refusals_tell_are_used_up_and_not_exceeded(db):
+    # nothing but the refusals tells them
+    clock, job, provider = await Clock.of(db), await a_job(db), Provider(level=0, told_by="limited")
+    await drive(db, clock, job, provider, 0, 60)
+    async with measured(provider) as figures:
+        await drive(db, clock, job, provider, 60, 360)
+    assert figures["share"] > 0.95, figures
+    assert figures["refused"] < 0.01, figures
+
+
+# one purchase, many requests
+
+
+async def a_parse(db: Database, job: dict[str, Any]) -> int:
+    return (await reserve(db, job, provider="llamaparse", stage="parse", inputs=0, pages=3))["call_id"]
+
+
+async def ask_again(db: Database, call_id: int, *, let_through: bool = True) -> float:
+    return (await db.one("select pipeline.ask_again(%s, %s) as wait", call_id, let_through))["wait"]
+
+
+async def test_a_purchase_under_way_rests_when_another_is_asked_to(db):
+    clock, job = await Clock.of(db), await a_job(db)
+    one, two = await a_parse(db, job), await a_parse(db, job)
+    assert [await ask_again(db, call) for call in (one, two)] == [0, 0]
+    await settle(db, one, "limited", may_be_bought=True, retry_after="8 seconds")
+    assert await ask_again(db, two) == 8
+    await clock.set(20)
+    assert await ask_again(db, two) < 1
+    await settle(db, one, "limited", may_be_bought=True, retry_after="80 seconds")
+    before = await db.one("select (requests).available as n from pipeline.provider_keys")
+    assert await ask_again(db, two) == 80  # too long: the job goes back to the queue, and takes nothing with it
+    assert await db.one("select (requests).available as n from pipeline.provider_keys") == before
+
+
+async def test_the_requests_of_a_purchase_find_the_limit_of_requests(db):
+    clock, job, provider = await Clock.of(db), await a_job(db), Provider(per_minute=60, level=60, told=False)
+    waiting = [(float(number), await a_parse(db, job)) for number in range(4)]
+    now = 0.0
+    async with contextlib.AsyncExitStack() as stack:
+        figures = None
+        while now < 540:
+            now, call = heapq.heappop(waiting)
+            if now > 240 and figures is None:
+                figures = await stack.enter_async_context(measured(provider))
+            await clock.set(now)
+            if (wait := float(await ask_again(db, call))) <= 10:
+                await clock.set(now := now + wait)
+                if not provider.ask(now, 1):
+                    await settle(db, call, "limited", may_be_bought=True)
+                    # as it is collected again
+                    await db.run("update pipeline.ledger set state = 'reserved', settled_at = null where id = %s", call)
+            heapq.heappush(waiting, (now + 0.5, call))
+    assert figures is not None
+    assert figures["share"] > 0.9, figures
+    assert figures["refused"] < 0.02, figures
+
+
+async def test_keys_of_long_ago_are_forgotten_and_those_in_use_are_not(db):
+    clock, job = await Clock.of(db), await a_job(db)
+    for key in ("old", "in use", "under way"):
+        call = await reserve(db, job, key)
+        if key != "under way":
+            await settle(db, call["call_id"], "bought")
+    await clock.set(91 * 86400)
+    await a_listener(db, "one", "in use")
+    await a_listener(db, "two", "new")
+    assert await keys(db) == ["in use", "under way"]
+    assert (await db.one("select count(*) as n from pipeline.ledger"))["n"] == 3  # the ledger stays
+
+
+async def keys(db: Database) -> list[str]:
+    rows = await db.all("select fingerprint from pipeline.provider_keys order by fingerprint")
+    return [row["fingerprint"] for row in rows]
 
 
 # the circuit
@@ -273,7 +381,7 @@ async def test_calls_at_once_are_as_many_as_allowed_and_a_dead_listener_frees_it
     await db.upload(await db.sign_up(), "b.txt")
     one, two = [(await db.claim(lease=lease))[0] for lease in ("10 seconds", "100 seconds")]
     await reserve(db, one)
-    await db.run("update pipeline.provider_keys set max_in_flight = 1")
+    await db.run("insert into pipeline.provider_limits values ('openai', 1)")
     assert (await reserve(db, two))["status"] == "later"
     await clock.set(11)
     assert (await reserve(db, two))["status"] == "go"

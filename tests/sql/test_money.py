@@ -65,6 +65,38 @@ async def test_without_a_price_a_call_is_made_and_says_so(db):
 
 
 @pytest.mark.parametrize("scope", ["all", "owner", "each"])
+async def test_a_budget_and_no_price_is_refused_until_there_is_one(db, scope):
+    job = await a_job(db)
+    await db.run("delete from pipeline.prices where unit = 'page'")
+    owner = job["owner_id"] if scope == "owner" else None
+    await db.run(
+        "insert into pipeline.budgets values (%s, %s, 'month', 5)", "all" if scope == "all" else "owner", owner
+    )
+    answer = await parse(db, job, 10)
+    assert (answer["status"], answer["reason"]) == ("unpriced", "llamaparse cost_effective page")
+    assert await db.all("select * from pipeline.ledger") == []
+    assert (await reserve(db, job, tokens=10))["status"] == "go"  # that one has its price
+    await db.run(
+        "select pipeline.fail(%s, %s, 'configuration', 'why', null, interval '1 hour')", job["id"], job["attempt"]
+    )
+    assert await db.claim() == []
+    await db.run("insert into pipeline.prices values ('llamaparse', 'cost_effective', 'page', 0, '2026-01-01')")
+    [job] = await db.claim()
+    assert (await parse(db, job, 10))["status"] == "go"
+    assert (await db.one("select failures from pipeline.jobs"))["failures"] == 0
+
+
+async def test_a_budget_of_another_or_one_without_an_amount_asks_for_no_price(db):
+    job, other = await a_job(db), await a_job(db)
+    await db.run("delete from pipeline.prices")
+    await db.run(
+        "insert into pipeline.budgets values ('all', null, 'month', null), ('owner', %s, 'day', 1)", other["owner_id"]
+    )
+    assert (await parse(db, job, 10))["status"] == "go"
+    assert (await parse(db, other, 10))["status"] == "unpriced"
+
+
+@pytest.mark.parametrize("scope", ["all", "owner", "each"])
 async def test_a_budget_holds_to_the_cent_however_many_ask_at_once(db, scope):
     await db.upload(await db.sign_up(), "a.txt")
     [job] = await db.claim()
@@ -193,3 +225,49 @@ async def test_clients_see_none_of_it(db):
         for name in ("ledger", "budgets", "prices", "provider_keys", "provider_health", "costs", "job_costs"):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 await connection.execute(f"select * from pipeline.{name}".encode())
+
+
+async def test_what_costs_and_budgets_cost_does_not_grow_with_the_ledger(db):
+    await Clock.of(db)
+    job = await a_job(db)
+    await db.run("insert into pipeline.budgets values ('all', null, 'month', 1), ('owner', null, 'day', 1)")
+
+    async def buy(calls: int, days: int) -> None:
+        """So many calls of as many owners, a quarter of an hour apart, before the last so many days."""
+        await db.run(
+            "insert into pipeline.ledger (state, at, sends_at, settled_at, owner_id, job_id, attempt, provider, "
+            "fingerprint, stage, model, amount) "
+            "select 'confirmed', t, t, t, md5(n::text)::uuid, 0, 1, 'openai', 'key', 'embed', 'm', 1 "
+            "from (select n, pipeline.now() - n * interval '15 minutes' - %s * interval '1 day' as t "
+            "from generate_series(1, %s) n) i",
+            days,
+            calls,
+        )
+        # as many owners as calls in this month: what a budget sums are the days of one
+        await db.run(
+            "insert into pipeline.spent_days (day, owner_id, amount) "
+            "select (pipeline.now() at time zone 'utc')::date, md5('more' || n || %s)::uuid, 1 "
+            "from generate_series(1, %s) n",
+            str(days),
+            calls,
+        )
+        await db.run("vacuum analyze pipeline.ledger, pipeline.spent_days")
+
+    async def read() -> list[int]:
+        """Pages that each query reads, when it has been planned before."""
+        pages = []
+        for query in (
+            "select * from pipeline.costs where day >= (pipeline.now() at time zone 'utc')::date - 2",
+            "select * from pipeline.provider_health",
+            f"select * from pipeline.budgets_of('{job['owner_id']}')",
+        ):
+            for _ in range(2):
+                row = await db.one("explain (analyze, buffers, format json) " + query)
+            plan = row["QUERY PLAN"][0]["Plan"]
+            pages.append(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
+        return pages
+
+    await buy(300, 0)
+    before = await read()
+    await buy(50_000, 3)
+    assert [b - a for a, b in zip(before, await read(), strict=True) if b - a > 20] == []

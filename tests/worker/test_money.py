@@ -15,7 +15,7 @@ from pipeline.embedded.fakes.server import Fault
 from pipeline.settings import Settings
 from tests import documents
 from tests.worker.test_many import start_listener
-from tests.worker.test_paid_providers import Paid, now_done, paid, project, waiting  # noqa: F401 (fixtures)
+from tests.worker.test_paid_providers import SPACE, Paid, now_done, paid, project, waiting  # noqa: F401 (fixtures)
 from tests.world import Watch, new_user
 
 TEXT = b"# Plan\n\nThe deductible is 500 dollars.\f# Dental\n\nCleaning is free."
@@ -138,13 +138,96 @@ async def test_a_parser_that_is_busy_while_it_is_asked_for_the_result_is_not_pai
     )
     paid.parser.script.add(Fault(status=429, times=4))
     await watch.until(
-        "select 1 from pipeline.provider_keys where provider = 'llamaparse' and cooling_until is not null"
+        "select 1 from pipeline.provider_keys where provider = 'llamaparse' and (requests).ceiling is not null"
     )
     paid.parser.jobs[parse["id"]].plan = Plan(polls=0)
     job = await watch.ended(user, "a.txt")
     assert (job["state"], job["failures"], paid.parser.bill.uploads) == ("completed", 0, 1)
     row = await watch.until("select * from pipeline.job_costs where job_id = %s", job["id"])
     assert (row["pages_bought"], row["unconfirmed"]) == (2, 0)
+
+
+async def test_a_pause_that_one_look_at_a_parse_is_asked_for_holds_for_all_who_wait(
+    user,
+    other_user,
+    listen,
+    watch,
+    paid,  # noqa: F811
+):
+    paid.parser.plan(*[Plan(end="hang")] * 2)
+    owners = (user, other_user)
+    for owner in owners:
+        await listen(**paid.settings, concurrency=1)
+        await owner.upload("a.txt", TEXT)
+    await watch.until(
+        "select 1 from pipeline.parses where provider_job_id is not null and pages is null "
+        "and owner_id in (%s, %s) having count(*) = 2",
+        *(owner.id for owner in owners),
+    )
+    paid.parser.script.add(Fault(status=429, headers={"retry-after": "4"}))
+    await watch.until("select 1 from pipeline.provider_health where provider = 'llamaparse' and state = 'cooling'")
+    asked = paid.parser.bill.requests
+    await watch.until(
+        "select 1 from pipeline.provider_keys "
+        "where provider = 'llamaparse' and cooling_until < now() + interval '0.5 seconds'"
+    )
+    assert paid.parser.bill.requests <= asked + 1  # one may have been on its way
+    for job in paid.parser.jobs.values():
+        job.plan = Plan(polls=0)
+    for owner in owners:
+        job = await watch.ended(owner, "a.txt")
+        assert (job["state"], job["attempt"], job["failures"]) == ("completed", 1, 0)
+    assert (paid.parser.bill.uploads, paid.parser.bill.pages) == (2, 4)
+
+
+async def test_a_model_without_a_price_is_bought_freely_until_a_budget_holds(
+    user,
+    other_user,
+    project,  # noqa: F811
+    listen,
+    watch,
+    paid,  # noqa: F811
+):
+    model = "a-model-of-ones-own"
+    paid.embedder.models = (model,)
+    await watch.connection.execute("select pipeline.create_space(%s, 1536)", (model,))
+    await watch.connection.execute("select pipeline.activate_space(%s)", (f"{model}-1536",))
+    values = paid.settings | {"openai_model": model}
+
+    async def found() -> list[checks.Finding]:
+        return [f for f in await checks.check(settings_of(project, values)) if f.name == f"openai {model}"]
+
+    try:
+        now_done(paid, 4)
+        await listen(**values)
+        await user.upload("free.txt", TEXT)
+        job = await watch.ended(user, "free.txt")
+        row = await watch.until("select * from pipeline.job_costs where job_id = %s", job["id"])
+        assert (job["state"], row["without_price"], await found()) == ("completed", 1, [])
+
+        await watch.connection.execute("insert into pipeline.budgets values ('owner', %s, 'month', 1)", (user.id,))
+        bought = paid.embedder.bill.inputs
+        await user.upload("waits.txt", TEXT + b"waits")
+        job = await waiting(watch, user, "waits.txt", "configuration")
+        assert (job["failures"], paid.embedder.bill.inputs) == (0, bought)
+        assert f"pipeline prices set openai {model} token DOLLARS" in job["error_detail"]
+        assert "what the embedding service costs" in (await user.job("waits.txt"))["error"]
+        [finding] = await found()
+        assert finding.ok is False and f"pipeline prices set openai {model} token DOLLARS" in finding.remedy
+        # who has no budget is not concerned
+        await other_user.upload("a.txt", TEXT)
+        assert (await watch.ended(other_user, "a.txt"))["state"] == "completed"
+
+        await watch.connection.execute(
+            "insert into pipeline.prices values ('openai', %s, 'token', 0, '2026-01-01')", (model,)
+        )
+        job = await watch.ended(user, "waits.txt", timeout=20)
+        assert (job["state"], job["failures"], await found()) == ("completed", 0, [])
+        assert (await watch.until("select bought from pipeline.job_costs where job_id = %s", job["id"]))[
+            "bought"
+        ] < 0.01
+    finally:
+        await watch.connection.execute("select pipeline.activate_space(%s)", (SPACE,))
 
 
 async def test_a_long_file_gives_way_and_goes_on_later(user, listen, watch, paid, monkeypatch):  # noqa: F811

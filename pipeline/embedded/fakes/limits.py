@@ -1,4 +1,4 @@
-"""A provider's limits: requests and tokens a minute as buckets that refill continuously, and calls at once."""
+"""A provider's limits: requests and tokens a minute as buckets that refill as their clock runs, and calls at once."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+
+
+def by_the_second() -> float:
+    """The clock of a provider that refills its buckets once a second."""
+    return math.floor(time.monotonic())
 
 
 @dataclass
@@ -52,6 +57,8 @@ class Limits:
     """Whether answers carry the limits in `x-ratelimit-*`, and refusals `retry-after-ms`."""
     calls: int = 0
     refused: int = 0
+    taken: int = 0
+    """Tokens that were let through."""
     running: int = 0
 
     def admit(self, tokens: int) -> bool:
@@ -62,6 +69,7 @@ class Limits:
             return False
         self.requests.take(1)
         self.tokens.take(tokens)
+        self.taken += tokens
         return True
 
     def headers(self) -> dict[str, str]:

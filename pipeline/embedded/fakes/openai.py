@@ -121,6 +121,8 @@ class FakeOpenAI:
         dimensions = body.get("dimensions") or self.native
         if not self.limits.admit(sum(counts)):
             return JSONResponse(rate_limited(), 429, headers=self.limits.refusal(sum(counts)))
+        # as they are when the call is let in, not when it is answered
+        told = self.limits.headers()
         self.limits.running += 1
         try:
             if self.limits.latency:
@@ -136,7 +138,7 @@ class FakeOpenAI:
             data.append({"object": "embedding", "index": index, "embedding": wire})
         usage = {"prompt_tokens": sum(counts), "total_tokens": sum(counts)}
         answer = {"object": "list", "data": data, "model": body["model"], "usage": usage}
-        return JSONResponse(answer, headers=self.limits.headers())
+        return JSONResponse(answer, headers=told)
 
     def _refusal(self, body: dict[str, Any], texts: Any, counts: list[int]) -> tuple[int, dict[str, Any]] | None:
         if body.get("model") not in self.models:
