@@ -61,6 +61,8 @@ class Report:
     most_running: int = 0
     attempts: int = 0
     bought_twice: int = 0
+    again: str = ""
+    why_dead: str = ""
     recoveries: list[float] = field(default_factory=list)
     """After each fault, until the next job was completed."""
 
@@ -79,6 +81,8 @@ class Report:
             "stale attempts that were told so": self.stale_refused,
             "most jobs of one owner at once (limit 2)": self.most_running,
             "attempts": f"{self.attempts:,}",
+            "attempts without a result": self.again,
+            "why jobs died": self.why_dead or "-",
             "inputs paid for twice (in flight when a listener died)": self.bought_twice,
             "success (floor: over 95 %)": f"{self.completed * share:.2f} %",
             "errors (floor: under 1 %)": f"{self.dead * share:.2f} %",
@@ -113,6 +117,20 @@ select count(*) filter (where j.state = 'completed') as completed,
        count(*) filter (where j.state = 'dead') as dead,
        sum(j.attempt) as attempts
   from pipeline.jobs j
+"""
+_AGAIN = """
+select string_agg(why || ': ' || n, ', ' order by n desc) as told
+  from (select coalesce(e.error_class, 'given back') as why, count(*) as n
+          from pipeline.job_events e
+         where e.from_state = 'running' and e.to_state in ('available', 'dead')
+         group by 1) w
+"""
+_WHY_DEAD = """
+select string_agg(why, '; ') as told
+  from (select string_agg(e.error_class, ', ' order by e.id) as why
+          from pipeline.jobs j join pipeline.job_events e on e.job_id = j.id
+         where j.state = 'dead' and e.error_class is not null
+         group by j.id) d
 """
 _WRONG_TEXT = """
 select d.name
@@ -231,6 +249,8 @@ class Soak:
         counts = await db.one(_COUNTS)
         report.completed, report.dead, report.attempts = counts["completed"], counts["dead"], counts["attempts"]
         report.lost = self.plan.jobs - report.completed - report.dead
+        report.again = (await db.one(_AGAIN))["told"] or "-"
+        report.why_dead = (await db.one(_WHY_DEAD))["told"] or ""
         report.published_twice = (await db.one(_PUBLISHED_TWICE))["n"]
         report.wrong_text = len(await db.all(_WRONG_TEXT)) + await self._wrong_vectors()
         report.violations = len(await db.all("select * from pipeline.invariant_violations"))
