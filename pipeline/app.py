@@ -95,7 +95,7 @@ def accounts(settings: Settings) -> tuple[Account | None, Account | None]:
     """What the parser and the embedder are paid with; None for what costs nothing."""
     parse = embed = None
     if settings.parser == "llamaparse":
-        used = (settings.llamaparse_base_url, settings.llamaparse_tier, settings.llamaparse_version)
+        used = (settings.llamaparse_url, settings.llamaparse_tier, settings.llamaparse_version)
         key = fingerprint("llamaparse", settings.llamaparse_api_key.get_secret_value(), *used)
         parse = Account("llamaparse", "parse", settings.llamaparse_tier, key)
     if settings.embedder == "openai":

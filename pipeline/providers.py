@@ -35,6 +35,8 @@ SERVICE = {"openai": "embedding service", "llamaparse": "parsing service"}
 KEY = {"openai": "UPLOAD_PIPELINE_OPENAI_API_KEY", "llamaparse": "UPLOAD_PIPELINE_LLAMAPARSE_API_KEY"}
 URL = {"openai": "UPLOAD_PIPELINE_OPENAI_BASE_URL", "llamaparse": "UPLOAD_PIPELINE_LLAMAPARSE_BASE_URL"}
 
+REGION = {"llamaparse": "UPLOAD_PIPELINE_LLAMAPARSE_REGION"}
+
 NO_CREDIT = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
 SETTING_CODES = {"model_not_found", "invalid_model", "unsupported_country_region_territory", "unknown_parameter"}
 SETTING_PARAMS = {"model", "dimensions", "encoding_format", "configuration", "tier", "version"}
@@ -90,7 +92,10 @@ def answered(provider: str, status: int, headers: Mapping[str, str], body: objec
         detail += f", request {request_id}"
     if status in (401, 403):
         return _waits(
-            provider, f"the {service} refused this installation's key", f"{detail}: check {KEY.get(provider)}"
+            provider,
+            f"the {service} refused this installation's key",
+            f"{detail}: check {KEY.get(provider)}"
+            + (f", and {REGION[provider]}: a key belongs to one region" if provider in REGION else ""),
         )
     if status == HTTPStatus.PAYMENT_REQUIRED or (status == HTTPStatus.TOO_MANY_REQUESTS and code in NO_CREDIT):
         return _waits(

@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from pipeline.errors import SetupError
 
 PREFIX = "UPLOAD_PIPELINE_"
+LLAMAPARSE_URLS = {"us": "https://api.cloud.llamaindex.ai", "eu": "https://api.cloud.eu.llamaindex.ai"}
 
 
 class Settings(BaseSettings):
@@ -39,9 +40,8 @@ class Settings(BaseSettings):
 
     parser: Literal["local", "llamaparse"] = Field("local", description="who reads the files")
     llamaparse_api_key: SecretStr = Field(SecretStr(""), description="the key of the parser llamaparse")
-    llamaparse_base_url: str = Field(
-        "https://api.cloud.llamaindex.ai", description="another region: https://api.cloud.eu.llamaindex.ai"
-    )
+    llamaparse_region: Literal["us", "eu"] = Field("us", description="where it works; a key belongs to one region")
+    llamaparse_base_url: str = Field("", description="another address than the region's")
     llamaparse_tier: Literal["fast", "cost_effective", "agentic", "agentic_plus"] = Field(
         "cost_effective", description="how thoroughly it reads, and what a page costs"
     )
@@ -88,6 +88,11 @@ class Settings(BaseSettings):
     http_port: int = Field(8090, ge=0, le=65535, description="its HTTP port; 0 takes a free one")
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="the least that is logged")
+
+    @property
+    def llamaparse_url(self) -> str:
+        """The address of LlamaParse."""
+        return self.llamaparse_base_url or LLAMAPARSE_URLS[self.llamaparse_region]
 
 
 def known_variables() -> list[str]:

@@ -84,7 +84,7 @@ class LlamaParseParser:
         self._waiting: dict[str, asyncio.Event] = {}
         self._client = llama_cloud.AsyncLlamaCloud(
             api_key=key,
-            base_url=settings.llamaparse_base_url,
+            base_url=settings.llamaparse_url,
             max_retries=0,
             timeout=httpx.Timeout(request_timeout, connect=10.0),
         )

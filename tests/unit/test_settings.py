@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from pipeline import app
 from pipeline.errors import SetupError
+from pipeline.parsing.llamaparse import LlamaParseParser
 from pipeline.settings import load
 
 
@@ -40,3 +42,31 @@ def test_a_wrong_value_is_named(monkeypatch):
 def test_no_secret_shows(monkeypatch):
     monkeypatch.setenv("UPLOAD_PIPELINE_OPENAI_API_KEY", "sk-very-secret")
     assert "very-secret" not in repr(load())
+
+
+@pytest.mark.parametrize(
+    ("variables", "url"),
+    [
+        ({}, "https://api.cloud.llamaindex.ai"),
+        ({"REGION": "eu"}, "https://api.cloud.eu.llamaindex.ai"),
+        ({"REGION": "eu", "BASE_URL": "http://127.0.0.1:9"}, "http://127.0.0.1:9"),
+    ],
+)
+async def test_a_region_is_an_address_and_an_account_of_its_own(monkeypatch, variables, url):
+    monkeypatch.setenv("UPLOAD_PIPELINE_PARSER", "llamaparse")
+    monkeypatch.setenv("UPLOAD_PIPELINE_LLAMAPARSE_API_KEY", "llx-key")
+    elsewhere = app.accounts(load(llamaparse_base_url="http://127.0.0.1:1"))[0]
+    for name, value in variables.items():
+        monkeypatch.setenv(f"UPLOAD_PIPELINE_LLAMAPARSE_{name}", value)
+    settings = load()
+    assert settings.llamaparse_url == url
+    assert app.accounts(settings)[0].fingerprint != elsewhere.fingerprint
+    parser = LlamaParseParser(settings)
+    assert str(parser._client.base_url).rstrip("/") == url
+    await parser.close()
+
+
+def test_a_region_that_there_is_not_is_named(monkeypatch):
+    monkeypatch.setenv("UPLOAD_PIPELINE_LLAMAPARSE_REGION", "asia")
+    with pytest.raises(SetupError, match="UPLOAD_PIPELINE_LLAMAPARSE_REGION"):
+        load()

@@ -93,20 +93,6 @@ async def test_a_spent_budget_stops_its_owner_alone_and_a_new_one_lets_go(user, 
     assert (await watch.ended(user, "a.txt"))["state"] == "completed"
 
 
-async def test_one_users_poison_and_throttling_slow_nobody_else(user, other_user, listen, watch, paid):  # noqa: F811
-    paid.embedder.poison.add("never this")
-    paid.embedder.script.add(Fault(status=429, body=rate_limited(), headers={"retry-after": "1"}))
-    now_done(paid, 4)
-    await listen(**paid.settings, concurrency=2)
-    await user.upload("poison.txt", b"This is fine.\n\nBut never this.")
-    for number in range(2):
-        await other_user.upload(f"{number}.txt", TEXT + str(number).encode())
-        assert (await watch.ended(other_user, f"{number}.txt", timeout=20))["failures"] == 0
-    assert (await watch.ended(user, "poison.txt"))["state"] == "dead"
-    health = await watch.until("select state from pipeline.provider_health where provider = 'openai'")
-    assert health["state"] == "ready"
-
-
 async def test_an_outage_shuts_the_stage_and_everything_drains_when_it_is_over(user, listen, watch, paid):  # noqa: F811
     paid.embedder.script.add(Fault(status=503, headers={"retry-after": "0.2"}, times=4))
     now_done(paid, 3)

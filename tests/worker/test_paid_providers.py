@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+import toktok
 
 from pipeline import migrate
 from pipeline.embedded import EmbeddedSupabase
@@ -289,6 +290,31 @@ async def test_what_was_bought_of_a_halved_batch_is_kept_when_the_other_half_mee
     assert (job["state"], job["failures"]) == ("completed", 0)
     assert (paid.embedder.bill.inputs, len(set(paid.embedder.bill.texts))) == (8, 8)
     assert paid.embedder.bill.requests == 4
+
+
+async def test_a_text_longer_than_the_model_reads_is_divided_and_found_to_its_end(user, listen, watch, paid):
+    # no sentence and no paragraph ends in it, and the heading comes before each passage
+    words = [f"w{number}" for number in range(9_000)]
+    text = f"# {'A heading of some length ' * 20}\n\n{' '.join(words)} the zanzibar clause pays {'x' * 30_000} tail"
+    assert toktok.batch_count([text])[0] > 3 * 8_192
+    now_done(paid)
+    await listen(**paid.settings, chunk_tokens=8_192)
+    await user.upload("long.txt", text.encode())
+    job = await watch.ended(user, "long.txt")
+    assert (job["state"], job["failures"]) == ("completed", 0)
+    bought = paid.embedder.bill.texts
+    lengths = toktok.batch_count(bought)
+    assert len(bought) > 3 and 6_000 < max(lengths) <= 8_192, lengths
+    chunks = (await user.client.table("chunks").select("content").order("ordinal").execute()).data
+    found = set(" ".join(chunk["content"] for chunk in chunks).split())
+    assert found >= {*words, "zanzibar", "tail"}
+    assert sum(chunk["content"].count("x") for chunk in chunks) >= 30_000
+    for question in ("zanzibar clause", "w8999", "tail"):
+        assert question.split()[0] in (await user.search(question))[0]["content"]
+    # no word in common: its vector finds it
+    last = next(place for place, input_ in enumerate(bought) if "zanzibar" in input_)
+    [hit] = await user.search("zzzz", query_embedding=vector(bought[last], 1536).tolist(), space=SPACE, match_count=1)
+    assert "zanzibar" in hit["content"]
 
 
 async def test_a_file_that_the_parser_refuses_ends_with_a_sentence(user, listen, watch, paid):
