@@ -27,7 +27,7 @@ async def fake_providers() -> AsyncIterator[dict[str, str]]:
     What the fake LlamaParse answers was read by the local parser, so that search finds what a file says.
     """
     reader = LocalParser(load())
-    parser = FakeLlamaParse(default=Plan(takes=_SECONDS_A_PARSE), read=lambda *file: _read(reader, *file))
+    parser = FakeLlamaParse(default=Plan(takes=_SECONDS_A_PARSE), read=lambda *file: read(reader, *file))
     embedder = FakeOpenAI()
     with bound("127.0.0.1", 0) as free:
         port = free.getsockname()[1]
@@ -50,7 +50,9 @@ async def fake_providers() -> AsyncIterator[dict[str, str]]:
         await reader.close()
 
 
-async def _read(reader: LocalParser, content: bytes, name: str) -> Sequence[str]:
+async def read(reader: LocalParser, content: bytes, name: str) -> Sequence[str]:
+    """The pages of a file, as the local parser reads them; raises its JobErrors."""
+
     async def nothing(_: object) -> None: ...
 
     with tempfile.TemporaryDirectory(prefix="pipeline-fake-") as folder:

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
-from pipeline import app, checks
+from cli.fake_providers import read
+from pipeline import app, checks, money
 from pipeline.embedded.fakes.llamaparse import Plan
 from pipeline.embedded.fakes.openai import rate_limited
 from pipeline.embedded.fakes.server import Fault
+from pipeline.parsing.local import LocalParser
 from pipeline.settings import Settings
 from tests import documents
 from tests.worker.test_many import start_listener
@@ -244,6 +246,42 @@ async def test_the_ledger_agrees_with_the_bills_and_a_copy_is_free(user, listen,
     assert bought["bought"] == 2 * Decimal("0.00375") + bill.tokens * Decimal("0.00000002") == reused["saved"]
     assert (bought["saved"], bought["unconfirmed"], reused["bought"]) == (0, 0, 0)
     assert (reused["pages_reused"], reused["inputs_reused"]) == (2, bill.inputs)
+
+
+async def test_what_was_estimated_is_what_the_bill_says(user, listen, watch, paid, project, tmp_path):  # noqa: F811
+    files = {
+        "plan.md": documents.markdown(),
+        "paper.pdf": documents.pdf_flowing(documents.prose(60)),
+        "table.html": documents.html(),
+    }
+    settings = settings_of(project, paid.settings)
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    reader = LocalParser(settings)
+    paid.parser.read = lambda content, name: read(reader, content, name)
+    paid.parser.default = Plan(polls=0)
+    parse, embed = app.accounts(settings)
+    assert parse is not None and embed is not None
+    try:
+        async with money.Money.open(project.db_url) as prices:
+            quotes = [q async for q in money.quotes(settings, [tmp_path / name for name in files])]
+            await listen(**paid.settings)
+            for quote in quotes:
+                before = (paid.parser.bill.pages, paid.embedder.bill.inputs, paid.embedder.bill.tokens)
+                await user.upload(quote.path.name, quote.path.read_bytes())
+                job = await watch.ended(user, quote.path.name)
+                after = (paid.parser.bill.pages, paid.embedder.bill.inputs, paid.embedder.bill.tokens)
+                billed = tuple(a - b for a, b in zip(after, before, strict=True))
+                assert (quote.pages, quote.passages, quote.tokens) == billed and quote.problem == ""
+                estimated = (
+                    await prices.price(parse.provider, parse.model, pages=quote.pages),
+                    await prices.price(embed.provider, embed.model, tokens=quote.tokens),
+                )
+                row = await watch.until("select bought from pipeline.job_costs where job_id = %s", job["id"])
+                assert sum(filter(None, estimated)) == row["bought"] > 0
+        assert paid.parser.bill.pages > 5
+    finally:
+        await reader.close()
 
 
 async def test_a_paragraph_inserted_into_two_hundred_pages_buys_few_passages_again(user, listen, watch, paid):  # noqa: F811
