@@ -13,6 +13,7 @@ from pipeline.embedded.fakes.llamaparse import FakeLlamaParse, Plan
 from pipeline.embedded.fakes.server import Fault
 from pipeline.errors import LeaseLost, Misconfigured, Permanent, SetupError, Throttled, Transient
 from pipeline.job import FetchedFile
+from pipeline.limiter import asked
 from pipeline.parsing.llamaparse import LlamaParseParser
 from pipeline.providers import Refused, answered, job_error, retry_after
 from pipeline.settings import Settings
@@ -401,3 +402,25 @@ def test_what_is_a_job_error_already_stays_what_it_is():
     assert isinstance(job_error("openai", ConnectionResetError()), Throttled)
     assert isinstance(job_error("openai", ValueError("content")), Transient)
     assert "content" not in job_error("openai", ValueError("content")).detail
+
+
+def test_a_refusal_tells_the_limits_that_its_headers_name():
+    told = {f"x-ratelimit-{what}": "7" for what in ("limit-tokens", "remaining-tokens", "limit-requests")}
+    found = answered("openai", 429, told | {"x-ratelimit-remaining-requests": "soon"}, None)
+    assert isinstance(found, Throttled)
+    assert found.limits == {"limit-tokens": 7, "remaining-tokens": 7, "limit-requests": 7}
+
+
+async def test_a_provider_that_gives_nothing_but_refusals_is_left_to_the_queue(monkeypatch):
+    monkeypatch.setattr("pipeline.limiter.BUSY_SECONDS", 0.05)
+    asks = 0
+
+    async def ask() -> None:
+        nonlocal asks
+        asks += 1
+        await asyncio.sleep(0.01)
+        raise Throttled("busy", provider="openai")
+
+    with pytest.raises(Throttled):
+        await asked(ask)
+    assert asks > 2
