@@ -201,7 +201,7 @@ def somebody_becomes_more_than_she_is(w: World) -> None:
         [*probe.CLIENTS, "pipeline_worker"],
     )
     assert {(row["member"], row["role"]) for row in members} == {("postgres", "pipeline_worker")}
-    [worker] = w.sql("select * from pg_roles where rolname = 'pipeline_worker'")
+    worker = w.one("select * from pg_roles where rolname = 'pipeline_worker'")
     for attribute in ("rolsuper", "rolinherit", "rolcreaterole", "rolcreatedb", "rolreplication", "rolbypassrls"):
         assert worker[attribute] is False, attribute
     assert sorted(worker["rolconfig"]) == ["idle_in_transaction_session_timeout=30s", "statement_timeout=5min"]

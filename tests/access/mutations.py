@@ -12,7 +12,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from tests.access.world import ATTACKS, World
+import psycopg
+
+from tests.access import integrity
+from tests.access.world import ATTACKS, RefusedOtherwise, World
 
 CLIENTS = ("anon", "authenticated")
 OURS = "('pipeline'::regnamespace, 'public'::regnamespace)"
@@ -20,26 +23,43 @@ OURS = "('pipeline'::regnamespace, 'public'::regnamespace)"
 
 @dataclass(frozen=True, slots=True)
 class Mutation:
-    """`kind` is what it takes away, `name` says where."""
+    """`kind` is what it takes away, `name` says where; `rule` is the key or check that it drops."""
 
     kind: str
     name: str
     statement: str
+    rule: integrity.Rule | None = None
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.name}"
 
 
+GOT_SOMEWHERE = "an attack got somewhere"
+REFUSED_OTHERWISE = "an attack was stopped by another rule than the one for it"
+LOCKED_OUT = "what must work was refused"
+BROKEN = "rows became possible that a key or check forbids"
+
+
 def caught_by(w: World, mutation: Mutation) -> str | None:
-    """The attack that tells the weakened schema from the real one; None when none does. Ends in a rollback."""
+    """How the weakened schema was told from the real one, which is one of the four above; None when it was not. Ends in
+    a rollback."""
     try:
         w.sql(mutation.statement)
+        if mutation.rule is not None:
+            try:
+                integrity.refuses(w, mutation.rule)
+            except AssertionError:
+                return BROKEN
         for name in _by_promise(mutation):
             try:
                 with w.aside():
                     ATTACKS[name](w)
-            except Exception:  # the attack got somewhere, or the database refused what must work
-                return name
+            except RefusedOtherwise:
+                return REFUSED_OTHERWISE
+            except AssertionError:
+                return GOT_SOMEWHERE
+            except psycopg.Error:
+                return LOCKED_OUT
         return None
     finally:
         w.connection.rollback()
@@ -227,21 +247,8 @@ def _views(w: World) -> Iterator[Mutation]:
 
 
 def _constraints(w: World) -> Iterator[Mutation]:
-    for row in w.sql(
-        "select conname as name, conrelid::regclass::text as table from pg_constraint "
-        "where connamespace = 'pipeline'::regnamespace and contype in ('c', 'u', 'f', 'p') order by 2, 1"
-    ):
-        yield Mutation(
-            "constraint dropped",
-            f"{row['name']} on {row['table']}",
-            f'alter table {row["table"]} drop constraint "{row["name"]}" cascade',
-        )
-    for row in w.sql(
-        "select i.indexrelid::regclass::text as name from pg_index i join pg_class c on c.oid = i.indrelid "
-        "where c.relnamespace = 'pipeline'::regnamespace and i.indisunique "
-        "and not exists (select from pg_constraint where conindid = i.indexrelid) order by 1"
-    ):
-        yield Mutation("constraint dropped", row["name"], f"drop index {row['name']}")
+    for rule in integrity.rules(w):
+        yield Mutation("constraint dropped", str(rule), rule.dropped(w), rule)
 
 
 def _triggers(w: World) -> Iterator[Mutation]:

@@ -157,7 +157,7 @@ def a_listener_does_its_work(w: World) -> None:
         "and has_function_privilege(oid, 'execute')"
     )
     assert powerless == [{"proname": "now"}], "what runs with the listener's own rights can do nothing"
-    [space] = w.sql("select id, dimensions from pipeline.spaces where active")
+    space = w.one("select id, dimensions from pipeline.spaces where active")
     w.sql("select pipeline.listener_seen('me', '1', 'local', 'a space')")
     assert w.sql("select due from pipeline.health()")
     jobs = w.sql("select * from pipeline.claim('me', 2, '1 minute', 1)")
@@ -278,3 +278,15 @@ def a_job_leaps_over_a_state(w: World) -> None:
     assert (
         w.sql("select * from pipeline.invariant_violations where invariant <> 'a committed file without a job'") == []
     )
+
+
+@attack
+def a_first_file_waits_for_ever(w: World) -> None:
+    """No attack: the queue knows nothing of an owner until the first file, whose job is claimed like any other."""
+    w.be("postgres")
+    w.sql("delete from pipeline.owners where owner_id = %s", w.guest)
+    w.be("service_role")
+    w.write(f"{w.guest}/first.txt")
+    w.be("pipeline_worker")
+    claimed = w.sql("select name from pipeline.claim('listener', 100, '1 minute', 1) where owner_id = %s", w.guest)
+    assert [job["name"] for job in claimed] == [f"{w.guest}/first.txt"]

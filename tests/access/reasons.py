@@ -8,12 +8,6 @@ from tests.access.mutations import Mutation
 
 REASONS: tuple[tuple[str, str], ...] = (
     (
-        r"constraint dropped: .*",
-        "Integrity, not access: neither clients nor the listener's role write these tables but through functions, as "
-        "the attacks that try every right show. Keys and checks keep what those write consistent; tests/sql and "
-        "pipeline.invariant_violations look at that.",
-    ),
-    (
         r"made security invoker: pipeline\.(jobs_\w+|limits_changed|budgets_changed|ledger_changed)\(\)",
         "They fire for what our functions write, which are their owner's already. The flag keeps the history whole "
         "should somebody be let write the tables.",

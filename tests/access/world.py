@@ -24,6 +24,11 @@ MARKS = ("zanzibar", "ledger-of-alice")
 """What gives the victim's text away, and her files' names."""
 ROLES = ("anon", "authenticated", "service_role", "pipeline_worker")
 
+
+class RefusedOtherwise(AssertionError):
+    """What had to be refused was, and not by the rule that is there for it."""
+
+
 Attack = Callable[["World"], None]
 ATTACKS: dict[str, Attack] = {}
 """Every attack in SQL by its name."""
@@ -55,13 +60,17 @@ class World:
         cursor = self.connection.execute(query.encode(), params or None)
         return cursor.fetchall() if cursor.description else []
 
+    def one(self, query: str, *params: Any) -> dict[str, Any]:
+        rows = self.sql(query, *params)
+        assert len(rows) == 1, f"{len(rows)} rows: {query}"
+        return rows[0]
+
     def count(self, query: str, *params: Any) -> int:
         """How many rows a statement writes."""
         return self.connection.execute(query.encode(), params or None).rowcount
 
     def value(self, query: str, *params: Any) -> Any:
-        [row] = self.sql(query, *params)
-        [value] = row.values()
+        [value] = self.one(query, *params).values()
         return value
 
     def be(self, who: uuid.UUID | str, **claims: Any) -> None:
@@ -85,7 +94,7 @@ class World:
         except psycopg.Error as error:
             said = f"{error.sqlstate}: {error.diag.message_primary}"
             if error.sqlstate not in expected or match not in said:
-                raise AssertionError(f"refused, but with {said}") from error
+                raise RefusedOtherwise(f"refused, but with {said}") from error
         else:
             raise AssertionError(f"it was let through; expected {'/'.join(expected)} {match}")
 
