@@ -290,3 +290,70 @@ def a_first_file_waits_for_ever(w: World) -> None:
     w.be("pipeline_worker")
     claimed = w.sql("select name from pipeline.claim('listener', 100, '1 minute', 1) where owner_id = %s", w.guest)
     assert [job["name"] for job in claimed] == [f"{w.guest}/first.txt"]
+
+
+_WAITS = """
+update pipeline.jobs set error_class = %s, error = 'Later.', available_at = now() + interval '1 hour'
+ where id = %s
+"""
+_UNPAID = """
+select count(*) from (select owner_id, (at at time zone 'utc')::date as day, sum(amount) as amount
+                        from pipeline.ledger where amount is not null group by 1, 2) l
+  full join (select * from pipeline.spent_days where owner_id is not null) s using (owner_id, day)
+ where coalesce(l.amount, 0) <> coalesce(s.amount, 0)
+"""
+
+
+@attack
+def an_operators_role_writes_the_tables(w: World) -> None:
+    """An operator let a role of the project's own write jobs, limits and money by hand: all that it does stands in the
+    history and in the sums, is told, and wakes who waits, though the role may write none of these itself."""
+    running, dead = w.jobs["running.txt"], w.jobs["dead.txt"]
+    waiting = w.jobs["available.txt"]
+    tables = "pipeline.jobs, pipeline.limits, pipeline.budgets, pipeline.prices, pipeline.ledger"
+    w.be("postgres")
+    w.sql("grant usage on schema pipeline to service_role")
+    w.sql(f"grant select, insert, update, delete on {tables} to service_role")
+    told = w.value("select count(*) from realtime.messages where topic = %s", f"user:{w.mallory}:jobs")
+
+    w.be("service_role")
+    w.sql(
+        "update pipeline.jobs set state = 'cancelled', finished_at = now(), claimed_by = null, "
+        "lease_expires_at = null, error_class = 'cancelled', error = 'By hand.' where id = %s",
+        running,
+    )
+    made = w.value(
+        "insert into pipeline.jobs (document_id, owner_id, object_id, object_version, bucket_id, name, available_at, "
+        "created_at) select document_id, owner_id, object_id, 'by hand', bucket_id, name, now(), now() "
+        "from pipeline.jobs where id = %s returning id",
+        running,
+    )
+    w.sql("delete from pipeline.jobs where id = %s", dead)
+    w.sql("update pipeline.limits set max_concurrent_jobs = 7 where owner_id is null")
+    w.be("postgres")
+    events = "select to_state from pipeline.job_events where job_id = %s order by id desc limit 1"
+    assert (w.value(events, running), w.value(events, made), w.sql(events, dead)) == ("cancelled", "available", [])
+    assert w.value("select count(*) from realtime.messages where topic = %s", f"user:{w.mallory}:jobs") == told + 2
+    assert w.value("select max_concurrent_jobs from pipeline.owners where owner_id = %s", w.mallory) == 7
+
+    for statement in (
+        "insert into pipeline.ledger (at, asked_at, sends_at, owner_id, document_id, job_id, attempt, provider, "
+        "fingerprint, stage, model, amount) select now(), now(), now(), owner_id, document_id, id, 1, 'by hand', "
+        "'a key', 'parse', 'x', 5 from pipeline.jobs",
+        "update pipeline.ledger set amount = 7 where provider = 'by hand'",
+        "delete from pipeline.ledger where provider = 'by hand'",
+    ):
+        w.be("service_role")
+        assert w.count(statement) > 0
+        w.be("postgres")
+        assert w.value(_UNPAID) == 0, statement
+
+    for why, statement in (
+        ("budget", "insert into pipeline.budgets (scope, period, amount) values ('all', 'month', 1000)"),
+        ("configuration", "update pipeline.prices set price = price"),
+    ):
+        w.be("postgres")
+        w.sql(_WAITS, why, waiting)
+        w.be("service_role")
+        assert w.count(statement) > 0
+        assert w.value("select available_at <= clock_timestamp() from pipeline.jobs where id = %s", waiting), why

@@ -8,15 +8,6 @@ from tests.access.mutations import Mutation
 
 REASONS: tuple[tuple[str, str], ...] = (
     (
-        r"made security invoker: pipeline\.(jobs_\w+|limits_changed|budgets_changed|ledger_changed)\(\)",
-        "They fire for what our functions write, which are their owner's already. The flag keeps the history whole "
-        "should somebody be let write the tables.",
-    ),
-    (
-        r"trigger dropped: (ledger_\w+|budgets_changed|prices_changed) on .*",
-        "Sums of money, not access: tests/sql compares them with the ledger.",
-    ),
-    (
         r"owner not compared: pipeline\.by_(meaning|words) #\d+: d\.owner_id = owner",
         "A sum that chooses between two ways to the same answer.",
     ),
