@@ -147,11 +147,10 @@ class Processor:
                     await limiter.began(job, call, pages=pages, parse_id=parse_id)
                     await faults.point("parse.remembered")
 
-                async def turn() -> None:
-                    await limiter.turn(call)
-
                 within = progress.within(Stage.PARSE)
-                parsed = await parser.parse(file, resume=resume, remember=remember, progress=within, turn=turn)
+                parsed = await parser.parse(
+                    file, resume=resume, remember=remember, progress=within, turn=lambda: limiter.turn(call)
+                )
                 call.pages, call.credits = len(parsed.pages), parsed.credits
                 if not any(page.markdown.strip() for page in parsed.pages):
                     raise Permanent("No text was found in this file.")

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -132,3 +133,22 @@ class Person:
 def person(dev: Dev, tmp_path: Path) -> Person:
     """An operator and client of the running project."""
     return Person(dev.environment(tmp_path), tmp_path)
+
+
+@pytest.fixture
+def signed_in(person):
+    """A person with a new account, whose session is kept."""
+    email = f"{uuid.uuid4().hex[:8]}@example.com"
+    done = person.run("sign-in", email, "--create", "--password-stdin", "--json", stdin="correct horse battery\n")
+    person.user = json.loads(done.stdout)
+    return person
+
+
+def write(person, **files):
+    """Write files into the person's folder `docs` and return it; `_` is a dot in a name, and `__` a slash."""
+    folder = person.home / "docs"
+    for name, text in files.items():
+        file = folder / name.replace("__", "/").replace("_", ".")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+    return str(folder)
