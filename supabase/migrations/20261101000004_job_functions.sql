@@ -200,20 +200,19 @@ $$;
 comment on function pipeline.wake is 'Turns due wake-ups into waiting owners.';
 
 create function pipeline.await_owner(owner_id uuid)
-  returns boolean
+  returns void
   language plpgsql
   set search_path = ''
   set lock_timeout = '20ms'
 as $$
 begin
   perform from pipeline.owners o where o.owner_id = await_owner.owner_id for no key update;
-  return true;
 exception
   when lock_not_available then
-    return false;
+    null;
 end
 $$;
-comment on function pipeline.await_owner is 'Waits until no other claim serves the owner; false when that takes longer than a claim.';
+comment on function pipeline.await_owner is 'Waits until no other claim serves the owner, but not much longer than a claim takes.';
 
 create function pipeline.claim(listener text, max_jobs integer, lease interval, schema_version integer)
   returns table (id bigint, attempt integer, document_id uuid, owner_id uuid, bucket_id text, name text,
@@ -270,14 +269,15 @@ begin
              order by l.served_at
              limit wanted) r;
     if ready is null then
-      exit when wanted < max_jobs;
+      exit when wanted < max_jobs or again > 3;
       -- Another claim may be serving those who are ready, for some milliseconds: worth waiting for, since whoever comes back
       -- later leaves a listener idle beside a full queue.
       select o.owner_id into busy
         from pipeline.owners o join pipeline.owner_stops s using (owner_id)
        where o.lanes in (1, 2, 3) and o.lanes & open_sum > 0 and o.lanes > 0 and o.started - s.stopped < o.max_concurrent_jobs
        limit 1;
-      exit when busy is null or not pipeline.await_owner(busy);
+      exit when busy is null;
+      perform pipeline.await_owner(busy);
       continue;
     end if;
 
