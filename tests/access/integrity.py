@@ -149,13 +149,22 @@ def rules(w: World) -> list[Rule]:
 
 def refuses(w: World, rule: Rule) -> None:
     """Raises AssertionError unless the database refuses what breaks the rule, and names the rule for it."""
+    state, named = _answer(w, rule)
+    assert (state, named) == _expected(rule), f"{rule}: refused with {state} by {named}"
+
+
+def lets_through(w: World, rule: Rule) -> bool:
+    """Whether what breaks the rule is written."""
+    return _answer(w, rule) == (None, None)
+
+
+def _answer(w: World, rule: Rule) -> tuple[str | None, str | None]:
     with w.aside():
         w.sql(_FILL)
         w.sql(f"alter table {rule.table} disable trigger user")
         for other in _in_the_way(w, rule):
             w.sql(other.dropped(w))
-        state, named = _refusal(w, _broken(w, rule))
-        assert (state, named) == _expected(rule), f"{rule}: refused with {state} by {named}"
+        return _refusal(w, _broken(w, rule))
 
 
 def _expected(rule: Rule) -> tuple[str, str | None]:

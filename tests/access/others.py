@@ -60,6 +60,15 @@ def a_stranger_listens_to_anothers_topic(w: World) -> None:
 
 
 @attack
+def a_stranger_follows_the_tables_themselves(w: World) -> None:
+    """A stranger subscribes to changes of rows (`postgres_changes`), where deletes are told to everybody whatever the
+    policies say: no table of ours is in a publication, so there is nothing to follow."""
+    w.be("postgres")
+    published = w.sql("select pubname, schemaname, tablename from pg_publication_tables where schemaname = 'pipeline'")
+    assert published == []
+
+
+@attack
 def a_client_speaks_on_a_topic(w: World) -> None:
     """A client sends news of a job herself, to her own topic or another's, to fool who listens: nobody may send."""
     for who in (w.mallory, "anon"):

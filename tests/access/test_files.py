@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from tests.access.wire import MARK, TEXT, Street
+from tests.world import new_user
 
 
 async def test_anothers_file_is_read_written_and_removed(street: Street) -> None:
@@ -176,6 +179,40 @@ async def test_a_signed_upload_counts_for_the_owner_of_the_folder_and_is_used_on
         "PUT", f"/storage/v1/object/upload/sign/documents/{street.mallory.id}/2.md?token={second}", **put
     )
     assert answer.status_code >= 400 and "limit of uploads for today" in answer.text, answer.text
+
+
+async def test_a_signed_url_outlives_what_it_was_signed_for(street: Street) -> None:
+    """The attacker keeps a URL until it expired, or the file was moved or deleted, or whoever signed it: it is dead."""
+    person = await new_user(street.project)
+    files = person.client.storage.from_("documents")
+    put = {"content": b"# Late", "headers": {"content-type": "text/plain"}}
+
+    async def signed(name: str, seconds: int = 60) -> str:
+        answer = await files.create_signed_url(f"{person.id}/{name}", seconds)
+        return f"/storage/v1/object/sign/documents/{person.id}/{name}?{answer['signedURL'].split('?')[1]}"
+
+    for name in ("stays.md", "moved.md", "deleted.md"):
+        await person.upload(name, b"# Text")
+    short, moved, deleted = await signed("stays.md", 1), await signed("moved.md"), await signed("deleted.md")
+    for url in (moved, deleted):
+        assert (await street.send("GET", url)).status_code == 200
+    await files.move(f"{person.id}/moved.md", f"{person.id}/elsewhere.md")
+    await files.remove([f"{person.id}/deleted.md"])
+    elsewhere = moved.replace("/moved.md?", "/elsewhere.md?")
+    for url in (moved, elsewhere, deleted):
+        answer = await street.send("GET", url)
+        assert 400 <= answer.status_code < 500, (url, answer.text)
+    async with asyncio.timeout(10):
+        while (answer := await street.send("GET", short)).status_code == 200:
+            await asyncio.sleep(0.1)
+    assert 400 <= answer.status_code < 500, answer.text
+
+    name = f"{person.id}/late.md"
+    late = (await files.create_signed_upload_url(name))["token"]
+    await street.sql("delete from auth.users where id = %s", person.id)
+    answer = await street.send("PUT", f"/storage/v1/object/upload/sign/documents/{name}?token={late}", **put)
+    assert 400 <= answer.status_code < 500, answer.text
+    assert await street.sql("select 1 from storage.objects where name = %s", name) == []
 
 
 async def test_the_buckets_are_changed(street: Street) -> None:

@@ -25,13 +25,19 @@ MARKS = ("zanzibar", "ledger-of-alice")
 ROLES = ("anon", "authenticated", "service_role", "pipeline_worker")
 
 
-class RefusedOtherwise(AssertionError):
-    """What had to be refused was, and not by the rule that is there for it."""
+class RefusedOtherwise(Exception):
+    """What had to be refused was, and not by the rule that is there for it: the attack got nowhere."""
+
+
+class LockedOut(AssertionError):
+    """What must work was refused."""
 
 
 Attack = Callable[["World"], None]
 ATTACKS: dict[str, Attack] = {}
 """Every attack in SQL by its name."""
+LIFE: set[str] = set()
+"""Those that attack nothing, but do what must work. Their docstrings begin with `No attack`."""
 
 
 def attack(function: Attack) -> Attack:
@@ -42,6 +48,8 @@ def attack(function: Attack) -> Attack:
     assert function.__doc__, f"{function.__name__} says neither what the attacker wants nor what must happen"
     assert function.__name__ not in ATTACKS
     ATTACKS[function.__name__] = function
+    if function.__doc__.startswith("No attack:"):
+        LIFE.add(function.__name__)
     return function
 
 
@@ -97,6 +105,14 @@ class World:
                 raise RefusedOtherwise(f"refused, but with {said}") from error
         else:
             raise AssertionError(f"it was let through; expected {'/'.join(expected)} {match}")
+
+    @contextlib.contextmanager
+    def works(self) -> Iterator[None]:
+        """What is done inside must work, in the middle of an attack too."""
+        try:
+            yield
+        except psycopg.Error as error:
+            raise LockedOut(f"refused, and must work: {error.sqlstate}: {error.diag.message_primary}") from error
 
     @contextlib.contextmanager
     def aside(self) -> Iterator[None]:
