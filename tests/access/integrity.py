@@ -77,7 +77,7 @@ BREAKS: dict[str, str] = {
 }
 """What makes a check false, by table and name."""
 
-_FILL = """
+FILL = """
 insert into pipeline.budgets (scope, period, amount) values ('all', 'month', 1000);
 insert into pipeline.provider_limits (provider, max_in_flight) values ('a provider', 1);
 insert into pipeline.spent_days (day, amount) values (current_date, 1);
@@ -160,7 +160,7 @@ def lets_through(w: World, rule: Rule) -> bool:
 
 def _answer(w: World, rule: Rule) -> tuple[str | None, str | None]:
     with w.aside():
-        w.sql(_FILL)
+        w.sql(FILL)
         w.sql(f"alter table {rule.table} disable trigger user")
         for other in _in_the_way(w, rule):
             w.sql(other.dropped(w))
@@ -232,8 +232,8 @@ def _doubled(w: World, rule: Rule) -> str:
 
 
 def _in_the_way(w: World, rule: Rule) -> Iterator[Rule]:
-    """The other checks of a check's table, the other keys of a key's."""
-    alike = {"c": {"c"}, "p": {"p", "u"}, "u": {"p", "u"}}.get(rule.kind, set())
+    """The other checks of a check's table, the other keys of a key's, all keys of an identity's."""
+    alike = {"c": {"c"}, "p": {"p", "u"}, "u": {"p", "u"}, "identity": {"p", "u"}}.get(rule.kind, set())
     for other in rules(w):
         if other.table == rule.table and other.kind in alike and other != rule:
             yield other

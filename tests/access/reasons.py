@@ -8,6 +8,16 @@ from tests.access.mutations import Mutation
 
 REASONS: tuple[tuple[str, str], ...] = (
     (
+        r"refusal taken out: pipeline\.search #\d+: query_embedding is not null and .*vector_dims.*",
+        "The vector's type refuses other dimensions too, with an error that a client cannot read; this one says it "
+        "with HTTP 400, as a_question_costs_more_than_it_may asks.",
+    ),
+    (
+        r"refusal taken out: pipeline\.retry #\d+: job\.state not in .*",
+        "The guard of a job's states refuses the step too, with an error that a client cannot read; this one says it "
+        "with HTTP 409, as an_owner_has_the_same_work_paid_again_and_again asks.",
+    ),
+    (
         r"owner not compared: pipeline\.by_(meaning|words) #\d+: d\.owner_id = owner",
         "A sum that chooses between two ways to the same answer.",
     ),
@@ -19,6 +29,10 @@ REASONS: tuple[tuple[str, str], ...] = (
     (
         r"owner not compared: pipeline\.store_embeddings .*",
         "The purchase is found by its job and attempt, which are one owner's; the owner leads the index.",
+    ),
+    (
+        r"refusal taken out: pipeline\.publish #\d+: not pipeline\.holds.*",
+        "Without this first look at the lease the second one refuses, with the same PL001, when the work is done.",
     ),
     (
         r"refusal taken out: pipeline\.publish #\d+: not found",

@@ -157,7 +157,8 @@ def anothers_work_is_taken_for_ones_own(w: World) -> None:
             found = w.one(f"select * from pipeline.begin_parse(%s, {attempt}, %s, 'test')", job, job, content)
             assert found["status"] == "buy" and found["pages"] is None
         inputs = [hashlib.sha256(passage.encode()).digest(), hashlib.sha256(b"being bought by " + theirs).digest()]
-        found = w.sql(f"select * from pipeline.begin_embeddings(%s, {attempt}, %s, %s)", job, job, space, inputs)
+        with w.works():
+            found = w.sql(f"select * from pipeline.begin_embeddings(%s, {attempt}, %s, %s)", job, job, space, inputs)
         assert {row["status"] for row in found} == {"buy"}
         with w.refused("PL002"):
             w.sql(
