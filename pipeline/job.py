@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
-from uuid import UUID
 
 
 class State(StrEnum):
@@ -36,17 +34,14 @@ class Job(NamedTuple):
 
     id: int
     attempt: int
-    document_id: UUID
-    owner_id: UUID
+    document_id: str
+    """A UUID; here it is only told to the log."""
     bucket_id: str
     name: str
     """The object's full name, `<owner>/…`; never a local path."""
-    object_id: UUID
-    object_version: str
     size: int | None
     """Bytes, as Storage measured them; None where the platform did not say."""
     etag: str | None
-    lease_expires_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

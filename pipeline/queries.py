@@ -29,7 +29,7 @@ _CONNECT_SECONDS = 15
 _LONG_SECONDS = 330.0
 """For statements that grow with the file: longer than the role's statement_timeout, so that the server ends first."""
 
-_CLAIM = b"select * from pipeline.claim(%s, %s, %s, %s)"
+_CLAIM = b"select id, attempt, document_id::text, bucket_id, name, size, etag from pipeline.claim(%s, %s, %s, %s)"
 """Its columns are the fields of Job, in their order."""
 
 ALIVE: dict[str, Any] = {

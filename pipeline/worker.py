@@ -31,7 +31,7 @@ from pipeline.queries import Queries
 
 _log = logging.getLogger(__name__)
 
-_CLAIM_AT_MOST = 250
+_CLAIM_AT_MOST = 500
 """Jobs of one claim: a large listener works on some while it claims the next, and no claim holds locks for long."""
 _AGAIN_SECONDS = 1.0
 _MISSES_SECONDS = 1.0

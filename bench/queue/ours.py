@@ -22,8 +22,8 @@ from pipeline.queries import SCHEMA_VERSION, Queries, open_pool
 from pipeline.settings import Settings
 from pipeline.worker import Worker
 
-BATCH = 250
-"""Jobs that a listener has room for in the bare loop, and half of what ours has: it claims while it acknowledges."""
+BATCH = 500
+"""Jobs of one claim, here and in the bare loop; ours has room for twice as many: it claims while it acknowledges."""
 _NAMESPACE = uuid.UUID("3f0c3b0e-94d5-4a39-9a7b-0b8bb7a5e6a1")
 
 _CLEAR = """
@@ -80,7 +80,7 @@ class _NoOp:
             batch, self._done, self._acknowledged = self._done, [], None
             async with self._pool.connection() as connection:
                 cursor = await connection.execute(
-                    "select pipeline.complete(%s::bigint[], %s::integer[])",
+                    "select pipeline.complete(%b::bigint[], %b::integer[])",
                     ([job.id for job in batch], [job.attempt for job in batch]),
                 )
                 acknowledged.set_result({row[0] for row in await cursor.fetchall()})
@@ -89,7 +89,7 @@ class _NoOp:
 
 class Pipeline(Contestant):
     name = "pipeline, 1,000 owners with a limit of 2"
-    settings = f"the listener's Worker with room for {2 * BATCH} jobs, uvloop, a project without Realtime"
+    settings = f"the listener's Worker with room for {2 * BATCH:,} jobs, uvloop, a project without Realtime"
     uvloop = True
     database = "postgres"
     owners = 1000
@@ -197,7 +197,7 @@ def _claim_and_complete(connection: psycopg.Connection, no_op: NoOp, lease: time
             time.sleep(0.01)
             continue
         connection.execute(
-            "select pipeline.complete(%s::bigint[], %s::integer[])",
+            "select pipeline.complete(%b::bigint[], %b::integer[])",
             ([row[0] for row in rows], [row[1] for row in rows]),
         )
 

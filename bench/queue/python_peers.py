@@ -9,7 +9,7 @@ import psycopg
 
 from bench.queue.contestant import BULK, Contestant, Go, NoOp
 
-_DEQUEUE = 250
+_DEQUEUE = 1000
 
 
 class Procrastinate(Contestant):
@@ -67,7 +67,7 @@ class PgQueuer(Contestant):
     """On asyncpg; the subclass has the other driver."""
 
     name = "pgqueuer on asyncpg"
-    settings = f"batch_size {_DEQUEUE}, uvloop, its advice for autovacuum"
+    settings = f"batch_size {_DEQUEUE:,}, uvloop, its advice for autovacuum"
     database = "bench_pgqueuer"
     packages = ("pgqueuer", "asyncpg", "uvloop")
     uvloop = True
@@ -130,7 +130,7 @@ class PgQueuerPsycopg(PgQueuer):
 
 class Oban(Contestant):
     name = "oban-py"
-    settings = "limit 250, uvloop"
+    settings = f"limit {_DEQUEUE:,}, uvloop"
     database = "bench_oban"
     packages = ("oban", "uvloop")
     uvloop = True
@@ -188,5 +188,5 @@ select pg_notify('public.oban_insert', '{"queue":"' || queue || '"}') from inser
         self._worker(no_op)
         pool = await Application.create_pool(url)
         await go()
-        async with Application(pool=pool, queues={"default": 250}):
+        async with Application(pool=pool, queues={"default": _DEQUEUE}):
             await asyncio.Event().wait()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import uuid
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -22,7 +21,7 @@ PACKED = gzip.compress(gzip.compress(bytes(200_000_000)))
 
 
 def job(name: str) -> Job:
-    return Job(1, 1, uuid.uuid4(), uuid.uuid4(), "documents", name, uuid.uuid4(), "1", None, None, datetime.now(UTC))
+    return Job(1, 1, str(uuid.uuid4()), "documents", name, None, None)
 
 
 async def answer(request: Request) -> Response:
