@@ -132,13 +132,17 @@ declare
   folder constant text := split_part(new.name, '/', 1);
   -- The permission check before the bytes move; it is rolled back.
   stays constant boolean := new.version <> '1';
+  known constant boolean := exists (select from pipeline.documents d where d.object_id = new.id and d.deleted_at is null);
   -- Not a move, which takes no room, and nothing that an operator uploads with the service key: that has no owner in Storage.
   counted constant boolean := new.owner_id is not null
-    and not (tg_op = 'UPDATE' and old.bucket_id = new.bucket_id and old.name <> new.name);
+    and not (tg_op = 'UPDATE' and old.bucket_id = new.bucket_id and old.name <> new.name and known);
+  -- What Studio makes of a new folder, a few bytes at most, is no document. With content it is a file like any other; and
+  -- one that a user makes is counted, or she could store such objects without end.
+  placeholder constant boolean := new.name like '%/.emptyFolderPlaceholder' and not known
+    and coalesce((new.metadata ->> 'size')::bigint, 0) <= 16;
   document pipeline.documents;
 begin
-  -- What Studio makes of a new folder, a few bytes at most. With content it is a file like any other, or no quota held.
-  if new.name like '%/.emptyFolderPlaceholder' and coalesce((new.metadata ->> 'size')::bigint, 0) <= 16 then
+  if placeholder and not counted then
     return null;
   end if;
   if position('/' in new.name) = 0
@@ -156,6 +160,9 @@ begin
 
   if counted then
     perform pipeline.count_upload(folder::uuid, stays);
+  end if;
+  if placeholder then
+    return null;
   end if;
 
   -- An object that came into another user's folder is that user's new document, not the old one with a new owner.

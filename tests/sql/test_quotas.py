@@ -63,10 +63,31 @@ async def test_moves_and_the_operators_uploads_are_not_counted(db, user):
     assert await used(db, user) == 1
 
 
-async def test_a_placeholder_with_content_is_a_file(db, user):
-    for n in range(5):
-        await db.upload(user, f"{n}/.emptyFolderPlaceholder", b"")
+async def test_a_users_placeholders_count_and_studios_do_not(db, user):
+    """Else who makes folders stores objects without end, and turns them into files by moving them."""
+    await db.run(
+        "insert into storage.objects (bucket_id, name, version) "
+        "select 'documents', %s || n || '/.emptyFolderPlaceholder', 'v' from generate_series(1, 5) n",
+        f"{user}/studio ",
+    )
     assert await used(db, user) == 0
+    folder = await db.upload(user, "new/.emptyFolderPlaceholder", b"")
+    assert await used(db, user) == 1
+    move = "update storage.objects set name = %s, version = gen_random_uuid()::text where id = %s"
+    await db.run(move, f"{user}/new/file.txt", folder["id"])
+    assert await used(db, user) == 2, "what was no document becomes one"
+    await db.run(move, f"{user}/new/.emptyFolderPlaceholder", folder["id"])
+    names = await db.all("select name from pipeline.documents")
+    assert names == [{"name": f"{user}/new/.emptyFolderPlaceholder"}], "and is one wherever it is moved"
+    assert await used(db, user) == 2
+    await db.upload(user, "newer/.emptyFolderPlaceholder", b"")
+    for check in (db.upload, db.dry_run):
+        with refused("limit of uploads for today .3"):
+            await check(user, "newest/.emptyFolderPlaceholder")
+    assert await used(db, user) == 3
+
+
+async def test_a_placeholder_with_content_is_a_file(db, user):
     for n in range(3):
         await db.upload(user, f"hidden {n}/.emptyFolderPlaceholder", b"content of a file")
     assert await used(db, user) == len(await db.all("select from pipeline.jobs")) == 3
