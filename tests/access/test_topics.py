@@ -78,6 +78,15 @@ async def test_a_client_speaks_as_the_database(street: Street) -> None:
         forged = {"topic": topic, "event": "job_changed", "payload": {"state": "completed"}, "private": True}
         answer = await street.send("POST", "/realtime/v1/api/broadcast", street.mallory, json={"messages": [forged]})
         assert answer.status_code == 403, answer.text
+    # whoever has the public key may speak on a public topic, also on one of that name: it is another one
+    async with socket(street) as victim:
+        assert await join(victim, f"user:{street.alice.id}:jobs", street.alice.token) == "ok"
+        for more in ({"private": False}, {}):
+            forged = {"topic": f"user:{street.alice.id}:jobs", "event": "job_changed", "payload": {"name": "forged"}}
+            answer = await street.send("POST", "/realtime/v1/api/broadcast", None, json={"messages": [forged | more]})
+            assert answer.status_code == 202, answer.text
+        await street.alice.upload(f"true {MARK}.md", b"# True")
+        assert (await hear(victim))["payload"]["payload"]["name"] == f"{street.alice.id}/true {MARK}.md"
     own = f"user:{street.mallory.id}:jobs"
     async with socket(street) as opened:
         assert await join(opened, own, street.mallory.token, broadcast={"ack": True}) == "ok"
