@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
 
@@ -11,7 +12,7 @@ from tests.world import new_user
 
 
 async def test_anothers_file_is_read_written_and_removed(street: Street) -> None:
-    """The attacker names another's file in every way that Storage has: as if it were not there."""
+    """The attacker names another's file in every way that Storage has: she gets, changes and removes nothing."""
     name, put = street.alices_name, {"content": b"x", "headers": {"content-type": "text/plain", "x-upsert": "true"}}
     for who in (street.mallory, None):
         for method, path, options in (
@@ -76,6 +77,38 @@ async def test_anothers_file_is_read_written_and_removed(street: Street) -> None
             street.nothing_of_alice(answer)
     assert await street.alice.client.storage.from_("documents").download(name) == TEXT.encode()
     assert await street.sql("select name from storage.objects where name like %s", f"{street.alice.id}/%") == [(name,)]
+
+
+async def test_an_answer_tells_whether_another_has_a_file(street: Street) -> None:
+    """The attacker compares what she is told of a file that another has, and of one that is not there: the same. Only
+    the removal of a single file tells, on the platform too."""
+    put = {"content": b"x", "headers": {"content-type": "text/plain"}}
+    own = f"{street.mallory.id}/own.md"
+    for method, path, options in (
+        ("GET", "object/documents/{}", {}),
+        ("HEAD", "object/documents/{}", {}),
+        ("GET", "object/info/documents/{}", {}),
+        ("POST", "object/documents/{}", put),
+        ("PUT", "object/documents/{}", put),
+        ("POST", "object/sign/documents/{}", {"json": {"expiresIn": 60}}),
+        ("POST", "object/upload/sign/documents/{}", {}),
+        ("POST", "object/upload/sign/documents/{}", {"headers": {"x-upsert": "true"}}),
+        ("POST", "object/copy", {"sourceKey": "{}", "destinationKey": f"{street.mallory.id}/copy.md"}),
+        ("POST", "object/move", {"sourceKey": "{}", "destinationKey": f"{street.mallory.id}/moved.md"}),
+        ("POST", "object/copy", {"sourceKey": own, "destinationKey": "{}"}),
+        ("POST", "object/move", {"sourceKey": own, "destinationKey": "{}"}),
+        ("DELETE", "object/documents", {"prefixes": ["{}"]}),
+    ):
+        told = []
+        for name in (street.alices_name, f"{street.alice.id}/nothing.md"):
+            if "{}" in path:
+                asked = dict(options)
+            else:
+                body = json.dumps(options | {"bucketId": "documents"}).replace("{}", name)
+                asked = {"content": body.encode(), "headers": {"content-type": "application/json"}}
+            answer = await street.send(method, f"/storage/v1/{path.format(name)}", street.mallory, **asked)
+            told.append((answer.status_code, answer.text))
+        assert told[0] == told[1], (method, path)
 
 
 @pytest.mark.parametrize(
