@@ -132,7 +132,7 @@ comment on column pipeline.settings.paused is 'While true, claims hand out nothi
 comment on column pipeline.settings.max_failures is 'After so many failures a job is dead.';
 comment on column pipeline.settings.backoff_base is 'The delay before the first retry; it doubles with each failure.';
 comment on column pipeline.settings.backoff_cap is 'The longest delay before a retry.';
-comment on column pipeline.settings.retries_per_day is 'How often a day a client may ask for another run of one job.';
+comment on column pipeline.settings.retries_per_day is 'How often a day a client may ask for another run of one job, or get one by moving its file.';
 comment on column pipeline.settings.keep_history is 'Ended jobs and events older than this go, save those that a living document shows.';
 comment on column pipeline.settings.keep_unused_work is 'Parses and embeddings that no document uses any more are kept for so long.';
 comment on column pipeline.settings.probe_every is 'How often a provider that refuses our key or settings is tried again.';

@@ -133,9 +133,9 @@ declare
   -- The permission check before the bytes move; it is rolled back.
   stays constant boolean := new.version <> '1';
   known constant boolean := exists (select from pipeline.documents d where d.object_id = new.id and d.deleted_at is null);
+  moved constant boolean := tg_op = 'UPDATE' and old.bucket_id = new.bucket_id and old.name <> new.name and known;
   -- Not a move, which takes no room, and nothing that an operator uploads with the service key: that has no owner in Storage.
-  counted constant boolean := new.owner_id is not null
-    and not (tg_op = 'UPDATE' and old.bucket_id = new.bucket_id and old.name <> new.name and known);
+  counted constant boolean := new.owner_id is not null and not moved;
   -- What Studio makes of a new folder, a few bytes at most, is no document. With content it is a file like any other; and
   -- one that a user makes is counted, or she could store such objects without end.
   placeholder constant boolean := new.name like '%/.emptyFolderPlaceholder' and not known
@@ -186,6 +186,15 @@ begin
      set state = 'cancelled', finished_at = pipeline.now(), claimed_by = null, lease_expires_at = null,
          error_class = 'superseded', error = 'A newer version of this file took its place.'
    where j.document_id = document.id and j.object_version <> new.version and j.state in ('available', 'running');
+
+  -- A move of what was not read asks for another run of the same bytes, which may cost money, as a retry does.
+  if moved and new.owner_id is not null
+     and (select count(*) from pipeline.jobs j
+           where j.document_id = document.id and j.etag = new.metadata ->> 'eTag' and j.state in ('dead', 'cancelled')
+             and j.created_at > pipeline.now() - interval '1 day') > (select s.retries_per_day from pipeline.settings s) then
+    raise exception using errcode = 'insufficient_privilege',
+      message = 'This file was moved too often before it could be read. Wait a day, or upload it again.';
+  end if;
 
   perform pipeline.enqueue(document, new.metadata ->> 'eTag');
   return null;

@@ -250,7 +250,8 @@ def a_user_ends_or_repeats_anothers_work(w: World) -> None:
 
 @attack
 def an_owner_has_the_same_work_paid_again_and_again(w: World) -> None:
-    """A user repeats a job that costs money as often as she likes: only what ended badly, and five times a day."""
+    """A user repeats a job that costs money as often as she likes, also by moving its file: only what ended badly, and
+    five times a day."""
     w.be(w.mallory)
     job = w.jobs["dead.txt"]
     for _ in range(5):
@@ -261,6 +262,12 @@ def an_owner_has_the_same_work_paid_again_and_again(w: World) -> None:
     for name in ("own.txt", "running.txt", "available.txt"):
         with w.refused("PT409", match="only a dead or cancelled job"):
             w.sql("select public.retry_job(%s)", w.jobs[name])
+    w.be("service_role")
+    move = "update storage.objects set name = %s, version = gen_random_uuid()::text where name = %s"
+    for n in range(5):
+        assert w.count(move, f"{w.mallory}/dead.txt{n + 1}", f"{w.mallory}/dead.txt{n or ''}") == 1
+    with w.refused(match="moved too often"):
+        w.sql(move, f"{w.mallory}/dead.txt", f"{w.mallory}/dead.txt5")
 
 
 @attack

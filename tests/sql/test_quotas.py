@@ -95,6 +95,29 @@ async def test_a_placeholder_with_content_is_a_file(db, user):
         await db.upload(user, "one more/.emptyFolderPlaceholder", b"content of a file")
 
 
+async def test_a_file_that_was_not_read_is_moved_as_often_as_its_job_may_be_retried(db, user):
+    """Each move makes a job, and what could not be read may cost money each time."""
+    stored = await db.upload(user, "0.txt", b"bytes")
+    move = "update storage.objects set name = %s, owner_id = %s, version = gen_random_uuid()::text where id = %s"
+
+    async def moved(name: str, owner=user) -> None:
+        await db.run(move, f"{user}/{name}", owner and str(owner), stored["id"])
+
+    for n in range(10):
+        [job] = await db.claim()
+        await db.publish(job, ["what was read is read again for nothing"])
+        await moved(f"{n + 1}.txt")
+    for content in (b"other bytes", b"bytes of the operator"):
+        for n in range(5):
+            await moved(f"again {n}.txt")
+        with refused("moved too often before it could be read"):
+            await moved("once more.txt")
+        await db.upload(user, "again 4.txt", content)
+    assert await used(db, user) == 3
+    for n in range(7):
+        await moved(f"by the operator {n}.txt", owner=None)
+
+
 async def test_a_race_lets_nobody_through(db, user):
     await db.upload(user, "a.txt")
     await db.upload(user, "b.txt")
