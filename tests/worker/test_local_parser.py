@@ -269,7 +269,8 @@ async def test_closing_ends_everything(reader: Reader):
 
 
 @pytest.mark.skipif(not LINUX, reason="needs /proc")
-async def test_the_child_has_no_secrets_sockets_or_rights(reader: Reader, monkeypatch: pytest.MonkeyPatch):
+@limits(parse_memory_bytes=600_000_000, parse_timeout_seconds=7)
+async def test_the_child_has_limits_and_no_secrets_sockets_or_rights(reader: Reader, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("UPLOAD_PIPELINE_OPENAI_API_KEY", "sk-secret")
     await reader.parser.warm_up()
     parses = [asyncio.create_task(reader(documents.killer_pdf())) for _ in range(2)]
@@ -287,6 +288,10 @@ async def test_the_child_has_no_secrets_sockets_or_rights(reader: Reader, monkey
         assert os.getpgid(process.pid) == process.pid
     for child in children:
         assert child.rlimit(psutil.RLIMIT_CORE) == child.rlimit(psutil.RLIMIT_FSIZE) == (0, 0)
+        assert child.rlimit(psutil.RLIMIT_AS) == (600_000_000, 600_000_000)
+        # what all processors together can use in the wall time, for a child whose clock nobody watches any more
+        processor = 7 * (os.cpu_count() or 1) + 1
+        assert child.rlimit(psutil.RLIMIT_CPU) == (processor, processor)
         assert "NoNewPrivs:\t1" in Path(f"/proc/{child.pid}/status").read_text()
         if local.fences()["calls"]:
             assert "Seccomp:\t2" in Path(f"/proc/{child.pid}/status").read_text()
