@@ -16,6 +16,8 @@ from pipeline.settings import Settings
 
 VARIABLE = "UPLOAD_PIPELINE_DATABASE_URL"
 _USE_5432 = "Use the direct connection or the session pooler: port 5432."
+_NAMED = ("host", "hostaddr", "port", "service", "sslmode")
+"""What libpq takes from the environment where the string does not say it."""
 _ENCRYPTED = ("require", "verify-ca", "verify-full")
 _ARRIVES_SECONDS = 5.0
 
@@ -37,13 +39,15 @@ def database_url(settings: Settings) -> str:
         parts = conninfo_to_dict(url)
     except psycopg.Error as error:
         raise SetupError(f"{VARIABLE} is no connection string: {error}") from None
-    if "6543" in str(parts.get("port", "5432")).split(","):
+    said = {name: str(parts.get(name) or os.environ.get(f"PG{name.upper()}", "")) for name in _NAMED}
+    if "6543" in said["port"].split(","):
         raise SetupError(
             f"{VARIABLE} points at the transaction pooler (port 6543), which does not deliver notifications. "
             f"{_USE_5432}"
         )
-    hosts = str(parts.get("hostaddr") or parts.get("host") or os.environ.get("PGHOST", "")).split(",")
-    if not all(map(_is_here, hosts)) and parts.get("sslmode", os.environ.get("PGSSLMODE")) not in _ENCRYPTED:
+    hosts = (said["hostaddr"] or said["host"]).split(",")
+    # a service may name any host
+    if (said["service"] or not all(map(_is_here, hosts))) and said["sslmode"] not in _ENCRYPTED:
         raise SetupError(
             f"{VARIABLE} names a remote host without TLS. Add ?sslmode=verify-full&sslrootcert=<the project's CA>."
         )

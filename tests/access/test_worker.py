@@ -141,12 +141,30 @@ async def test_a_transaction_pooler_is_refused_on_any_port(project, monkeypatch)
         ("postgresql://u:p@localhost,db.example.org/postgres", "without TLS"),
         ("postgresql://u:p@localhost/postgres?hostaddr=10.0.0.1", "without TLS"),
         ("postgresql://u:p@[2001:db8::1]/postgres", "without TLS"),
+        ("service=production", "without TLS"),
         ("", "is not set"),
         ("what is this", "no connection string"),
     ],
 )
 def test_a_connection_that_cannot_work_is_refused_with_the_remedy(project, monkeypatch, url, why):
     monkeypatch.delenv("PGSSLMODE", raising=False)
+    with pytest.raises(SetupError, match=why):
+        database_url(listener_settings(project, database_url=SecretStr(url)))
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "why"),
+    [
+        ("PGHOSTADDR", "10.0.0.1", "without TLS"),
+        ("PGSERVICE", "production", "without TLS"),
+        ("PGPORT", "6543", "transaction pooler"),
+    ],
+)
+def test_what_the_environment_adds_to_a_connection_is_looked_at_too(project, monkeypatch, variable, value, why):
+    monkeypatch.delenv("PGSSLMODE", raising=False)
+    url = "postgresql://u:p@localhost/postgres"
+    assert database_url(listener_settings(project, database_url=SecretStr(url))) == url
+    monkeypatch.setenv(variable, value)
     with pytest.raises(SetupError, match=why):
         database_url(listener_settings(project, database_url=SecretStr(url)))
 
