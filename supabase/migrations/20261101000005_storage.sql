@@ -53,12 +53,13 @@ begin
     insert into pipeline.upload_days as u (owner_id, day, uploads)
     values (count_upload.owner_id, today, 1)
     on conflict (owner_id) do update
-       set uploads = case when u.day = excluded.day then u.uploads + 1 else 1 end, day = excluded.day
+       -- Who waited for the lock over midnight counts for the new day: else the count of that day would begin anew.
+       set uploads = case when u.day >= excluded.day then u.uploads + 1 else 1 end, day = greatest(u.day, excluded.day)
     returning uploads into used;
   else
     select u.uploads + 1 into used
       from pipeline.upload_days u
-     where u.owner_id = count_upload.owner_id and u.day = today;
+     where u.owner_id = count_upload.owner_id and u.day >= today;
   end if;
   if coalesce(used, 1) > quota then
     raise exception using errcode = 'insufficient_privilege',

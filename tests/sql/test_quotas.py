@@ -141,6 +141,18 @@ async def test_a_race_lets_nobody_through(db, user):
     assert len(await db.all("select from pipeline.jobs")) == 3
 
 
+async def test_an_upload_that_waited_over_midnight_does_not_begin_the_new_day_anew(db, user):
+    await db.run(
+        "insert into pipeline.upload_days (owner_id, day, uploads) values (%s, (now() at time zone 'utc')::date + 1, 2)",
+        user,
+    )
+    await db.upload(user, "late.txt")
+    assert await used(db, user) == 3
+    for late in (db.upload, db.dry_run):
+        with refused("limit of uploads for today .3"):
+            await late(user, "later.txt")
+
+
 async def test_one_owners_quota_is_nobody_elses(db, user):
     await db.run("insert into pipeline.limits (owner_id, uploads_per_day) values (%s, 0)", user)
     with refused("limit of uploads for today .0"):
