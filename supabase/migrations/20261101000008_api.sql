@@ -66,15 +66,18 @@ create function pipeline.retry_own_job(job_id bigint)
 as $$
 declare
   allowed constant integer := (select s.retries_per_day from pipeline.settings s);
+  state text;
 begin
   perform pipeline.own_job(retry_own_job.job_id);
+  -- Counted behind it, under its locks: else many at once would all see the same number.
+  state := pipeline.retry(retry_own_job.job_id);
   if (select count(*) from pipeline.job_events e
        where e.job_id = retry_own_job.job_id and e.to_state = 'available' and e.from_state in ('dead', 'cancelled')
-         and e.at > pipeline.now() - interval '1 day') >= allowed then
+         and e.at > pipeline.now() - interval '1 day') > allowed then
     raise sqlstate 'PT429' using message = format('Job %s was retried %s times within a day.', retry_own_job.job_id, allowed),
       hint = 'Wait a day, or upload a new version of the file.';
   end if;
-  return pipeline.retry(retry_own_job.job_id);
+  return state;
 end
 $$;
 comment on function pipeline.retry_own_job is 'Retry for the owner, capped a day, since each run may cost money.';

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import itertools
 import json
@@ -120,6 +121,12 @@ class Database:
             f"""create or replace function pipeline.now() returns timestamptz language sql stable set search_path = ''
                 as $$ select pg_catalog.clock_timestamp() + interval '{interval}' $$"""
         )
+
+    async def waits_for_a_lock(self, pid: int) -> None:
+        """Until the session does."""
+        async with asyncio.timeout(10):
+            while not await self.all("select from pg_locks where pid = %s and not granted", pid):
+                await asyncio.sleep(0.01)
 
     # what a listener does
 

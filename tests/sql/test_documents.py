@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import uuid
 
@@ -260,6 +261,25 @@ async def test_an_owner_retries_and_cancels_and_nobody_else_does(db):
         with pytest.raises(psycopg.Error) as refused:
             await connection.execute("select public.retry_job(%s)", (job["id"],))
         assert refused.value.sqlstate == "PT409"
+
+
+async def test_retries_at_once_are_counted_one_after_the_other(db):
+    user = await db.sign_up()
+    await db.upload(user, "a.txt")
+    job = ((await db.one("select id from pipeline.jobs"))["id"],)
+    retry, cancel = "select public.retry_job(%s)", "select public.cancel_job(%s)"
+    async with db.as_user(user) as one, db.as_user(user) as other:
+        await one.execute(cancel, job)
+        for _ in range(4):
+            await one.execute(retry, job)
+            await one.execute(cancel, job)
+        async with one.transaction():
+            await one.execute(retry, job)
+            waiting = asyncio.create_task(other.execute(retry, job))
+            await db.waits_for_a_lock(other.info.backend_pid)
+            await one.execute(cancel, job)
+        with pytest.raises(psycopg.Error, match="retried 5 times within a day"):
+            await waiting
 
 
 @pytest.mark.parametrize(

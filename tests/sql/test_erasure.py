@@ -227,7 +227,7 @@ async def test_an_upload_that_races_with_the_deletion_of_its_user_leaves_nothing
         async with one[0].transaction():
             await one[0].execute(one[1], one[2])
             second = asyncio.create_task(other[0].execute(other[1], other[2]))
-            await waits_for_a_lock(db, other[0].info.backend_pid)
+            await db.waits_for_a_lock(other[0].info.backend_pid)
         if first == "upload":
             await second
         else:
@@ -250,12 +250,6 @@ async def test_uploads_go_on_where_the_platform_lets_nobody_lock_its_users(db):
         await db.upload(uuid.uuid4(), "a.txt")
     await delete_user(db, user)
     assert (await erase_whole(db))["files"] == 1
-
-
-async def waits_for_a_lock(db, pid: int) -> None:
-    async with asyncio.timeout(10):
-        while not await db.all("select from pg_locks where pid = %s and not granted", pid):
-            await asyncio.sleep(0.01)
 
 
 async def test_what_was_under_way_when_all_seemed_gone_is_found_by_the_second_look(db):

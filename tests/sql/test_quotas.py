@@ -143,7 +143,8 @@ async def test_a_race_lets_nobody_through(db, user):
 
 async def test_an_upload_that_waited_over_midnight_does_not_begin_the_new_day_anew(db, user):
     await db.run(
-        "insert into pipeline.upload_days (owner_id, day, uploads) values (%s, (now() at time zone 'utc')::date + 1, 2)",
+        "insert into pipeline.upload_days (owner_id, day, uploads) "
+        "values (%s, (now() at time zone 'utc')::date + 1, 2)",
         user,
     )
     await db.upload(user, "late.txt")
