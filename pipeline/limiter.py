@@ -80,8 +80,15 @@ class Call:
         self.limits |= limits(headers)
 
 
+class TooMuch(Exception):
+    """A minute's limit does not hold all inputs of the call; each half may be asked for by itself."""
+
+
 class Spend(Protocol):
-    """Makes room for one call; raises the JobErrors of a key that is shut or a budget that is spent, and LeaseLost."""
+    """Makes room for one call.
+
+    Raises the JobErrors of a key that is shut or a budget that is spent, LeaseLost, and TooMuch for more than one input.
+    """
 
     def __call__(self, *, pages: int = 0, inputs: int = 0, tokens: int = 0) -> AbstractAsyncContextManager[Call]: ...
 
@@ -208,6 +215,8 @@ class Limiter:
                     return answer.call_id
                 case "later":
                     await asyncio.sleep(answer.wait)
+                case "smaller":
+                    raise TooMuch
                 case "lost":
                     raise LeaseLost
                 case status:

@@ -19,7 +19,7 @@ from pipeline.embedding import Keep, Vectors, unkept
 from pipeline.embedding.vectors import check_texts, unit_vectors
 from pipeline.errors import JobError, SetupError
 from pipeline.job import Space
-from pipeline.limiter import Call, Spend, free
+from pipeline.limiter import Call, Spend, TooMuch, free
 from pipeline.providers import PassageRefused, Refused, job_error, malformed, outage, settings_refused
 from pipeline.settings import Settings
 
@@ -63,9 +63,11 @@ class OpenAIEmbedder:
         vectors = np.empty((len(texts), self.space.dimensions), dtype=np.float32)
 
         async def fill(start: int, end: int) -> None:
-            """Embed texts[start:end] into those rows; a refused request is halved until the refused text is alone."""
+            """Embed texts[start:end] into those rows; a request that is refused, or larger than the limit, is halved."""
             try:
                 vectors[start:end] = await self._request(texts[start:end], sum(counts[start:end]), spend)
+            except TooMuch:
+                pass
             except Refused as refused:
                 if end - start == 1:
                     raise await self._blamed(start, refused, spend) from None

@@ -35,7 +35,7 @@ comment on column pipeline.pace.told is 'Whether the provider told the limit; el
 comment on column pipeline.pace.available is 'What may be spent at the time `at`; below zero it is promised already.';
 comment on column pipeline.pace.accepted is 'What the provider took since limited_at.';
 comment on column pipeline.pace.limited_at is 'The last refusal that changed the pace.';
-comment on column pipeline.pace.raised_at is 'When a found pace last changed.';
+comment on column pipeline.pace.raised_at is 'When a found pace last changed; before there is one, the first refusal.';
 comment on column pipeline.pace.ceiling is 'The pace at which it was last refused.';
 
 create table pipeline.provider_keys (
@@ -120,6 +120,17 @@ alter table pipeline.ledger enable row level security;
 
 -- The pace --------------------------------------------------------------------------------------------------------------
 
+create function pipeline.saved_at_most(p pipeline.pace)
+  returns double precision
+  language sql
+  immutable
+  set search_path = ''
+as $$
+  -- A limit that was told may be saved up for a minute; how much of a found one may be is not known.
+  select p.per_minute * case when p.told then 1 else 1 / 6.0 end
+$$;
+comment on function pipeline.saved_at_most is 'What is there after a long rest.';
+
 create function pipeline.refilled(p pipeline.pace, now timestamptz)
   returns pipeline.pace
   language plpgsql
@@ -128,9 +139,7 @@ create function pipeline.refilled(p pipeline.pace, now timestamptz)
 as $$
 begin
   if p.per_minute is not null then
-    -- A limit that was told may be saved up for a minute; how much of a found one may be is not known.
-    p.available := least(p.available + p.per_minute / 60 * greatest(extract(epoch from now - p.at), 0),
-                         p.per_minute * case when p.told then 1 else 1 / 6.0 end);
+    p.available := least(p.available + p.per_minute / 60 * greatest(extract(epoch from now - p.at), 0), pipeline.saved_at_most(p));
     p.at := greatest(p.at, now);
   end if;
   return p;
@@ -144,9 +153,10 @@ create function pipeline.wait_for(p pipeline.pace, cost double precision)
   immutable
   set search_path = ''
 as $$
-  -- One and a half seconds' worth always stay: the provider may refill by the second, and its clock is not ours.
+  -- One and a half seconds' worth always stay: the provider may refill by the second, and its clock is not ours. What costs
+  -- more than can be saved waits until all of that is there; the next one waits for the rest of it.
   select case when p.per_minute is null or cost = 0 then 0
-              else greatest(0, (cost + p.per_minute / 40 - p.available) / (p.per_minute / 60)) end
+              else greatest(0, (least(cost + p.per_minute / 40, pipeline.saved_at_most(p)) - p.available) / (p.per_minute / 60)) end
 $$;
 comment on function pipeline.wait_for is 'Seconds until so much may be spent.';
 
@@ -187,8 +197,14 @@ declare
   -- provider allows, give or take one call: a long time measures well, a short one gives bounds.
   measured constant double precision := p.accepted * 60 / seconds;
   slack constant double precision := cost * 60 / seconds;
-  before constant double precision := coalesce(p.per_minute, measured);
+  before double precision := coalesce(p.per_minute, measured, 0);
 begin
+  if before = 0 and now - p.raised_at >= interval '1 minute' then
+    -- Nothing ever went through, and any limit has refilled meanwhile: the call itself is larger than it.
+    before := cost;
+  elsif before = 0 then
+    p.raised_at := coalesce(p.raised_at, now);
+  end if;
   if before > 0 then
     p.per_minute := case when p.told or p.per_minute is null then before * 0.7
                          when seconds >= 15 then least(greatest(measured * 0.98, before * 0.7), before * 0.98)
@@ -286,6 +302,10 @@ begin
 
   request_pace := pipeline.refilled(key.requests, now);
   token_pace := pipeline.refilled(key.tokens, now);
+  if reserve.inputs > 1 and weight * key.token_factor > token_pace.per_minute * 0.9 then
+    return query select 'smaller', null::bigint, 0::double precision, 'the limit of the provider';
+    return;
+  end if;
   pause := greatest(pipeline.wait_for(request_pace, 1), pipeline.wait_for(token_pace, weight * key.token_factor),
                     extract(epoch from key.cooling_until - now), 0);
   -- What is promised far ahead would still go out when the pace has changed meanwhile.
@@ -324,7 +344,8 @@ begin
 end
 $$;
 comment on function pipeline.reserve is
-  'Asks for one call. go: make it after `wait` seconds; later: ask again after `wait`, nothing is reserved; down, refused, cooling: the '
+  'Asks for one call. go: make it after `wait` seconds; later: ask again after `wait`, nothing is reserved; smaller: ask for a part of '
+  'its inputs, since a minute''s limit does not hold them all; down, refused, cooling: the '
   'key is shut for about `wait` seconds; budget: there is none left before `wait` seconds have passed; unpriced: a budget holds and nobody knows the '
   'price; lost: the lease is gone.';
 
@@ -441,7 +462,7 @@ begin
     end if;
     request_pace := pipeline.accepted(request_pace, 1, now);
     token_pace := pipeline.accepted(token_pace, coalesce(settle.tokens, call.tokens), now);
-  elsif outcome in ('declined', 'refused') then
+  elsif outcome in ('declined', 'refused') or outcome = 'limited' and most_tokens is not null then
     token_pace.available := token_pace.available + call.tokens * key.token_factor;
   end if;
   if most_requests is not null or most_tokens is not null then
@@ -605,7 +626,7 @@ as $$
 $$;
 comment on function pipeline.providers is 'provider_health for the listener''s role.';
 
-revoke execute on function pipeline.refilled, pipeline.wait_for, pipeline.told, pipeline.limited, pipeline.accepted,
+revoke execute on function pipeline.saved_at_most, pipeline.refilled, pipeline.wait_for, pipeline.told, pipeline.limited, pipeline.accepted,
   pipeline.reserve, pipeline.ask_again, pipeline.resume_call, pipeline.settle, pipeline.shut_stages, pipeline.watch_providers, pipeline.providers
   from public, anon, authenticated;
 grant execute on function pipeline.reserve, pipeline.ask_again, pipeline.resume_call, pipeline.settle, pipeline.providers

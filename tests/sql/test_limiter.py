@@ -118,24 +118,27 @@ async def drive(
     """So many hands of any listeners ask, call and settle, from `start` to `end` in seconds."""
     # (when, order, what, call)
     agenda: list[tuple[float, int, str, int]] = [(start, number, "ask", 0) for number in range(hands)]
-    order = hands
+    order, cost = hands, dict[int, int]()
     while agenda and agenda[0][0] < end:
         now, _, what, call = heapq.heappop(agenda)
         order += 1
         if what == "ask":
             await clock.set(now)
-            answer = await reserve(db, job, tokens=CALL)
+            tokens = CALL
+            while (answer := await reserve(db, job, inputs=tokens // 100, tokens=tokens))["status"] == "smaller":
+                tokens //= 2
+            cost[answer["call_id"]] = tokens
             following = (
                 (answer["wait"], "send", answer["call_id"]) if answer["status"] == "go" else (answer["wait"], "ask", 0)
             )
         elif what == "send":
-            accepted = provider.ask(now, CALL)
+            accepted = provider.ask(now, cost[call])
             following = (LATENCY, "bought" if accepted else "limited", call)
         else:
             await clock.set(now)
             tells = provider.told and provider.told_by in ("", what)
             told = {"limit": provider.per_minute, "left": max(provider.level, 0)} if tells else {}
-            await settle(db, call, what, tokens=CALL if what == "bought" else None, **told)
+            await settle(db, call, what, tokens=cost[call] if what == "bought" else None, **told)
             following = (0.05, "ask", 0)
         wait, what, call = following
         heapq.heappush(agenda, (now + float(wait), order, what, call or 0))
@@ -194,6 +197,27 @@ async def test_a_limit_that_is_raised_again_is_found(db):
     async with measured(provider) as figures:
         await drive(db, clock, job, provider, 1440, 1740)
     assert figures["share"] > 0.8, figures
+
+
+@pytest.mark.parametrize("told", [True, False])
+@pytest.mark.parametrize("per_minute", [5_000, 40_000])
+async def test_a_limit_that_is_small_beside_a_call_is_used_up_all_the_same(db, per_minute, told):
+    clock, job, provider = await Clock.of(db), await a_job(db), Provider(per_minute, told, level=per_minute)
+    await drive(db, clock, job, provider, 0, 240, hands=4)
+    async with measured(provider) as figures:
+        await drive(db, clock, job, provider, 240, 1440, hands=4)
+    assert figures["share"] > (0.95 if told else 0.7), figures
+    assert figures["refused"] < (0.01 if told else 0.3), figures  # of few calls, where it must be found
+
+
+async def test_a_call_of_one_input_is_let_through_however_small_the_limit(db):
+    clock, job = await Clock.of(db), await a_job(db)
+    call = await reserve(db, job, tokens=100)
+    await settle(db, call["call_id"], "bought", tokens=100, limit=1_000, left=900)
+    assert (await reserve(db, job, inputs=2, tokens=8_000))["status"] == "smaller"
+    await clock.set(60)
+    assert (await reserve(db, job, tokens=8_000))["status"] == "go"
+    assert (await reserve(db, job, tokens=100))["wait"] > 400  # until it is paid off
 
 
 async def test_a_refusal_is_believed_about_its_limits(db):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ from pipeline.embedding.local import LocalEmbedder, Pinned
 from pipeline.embedding.openai import OpenAIEmbedder, pack
 from pipeline.embedding.vectors import unit_vectors
 from pipeline.errors import Misconfigured, SetupError, Throttled, Transient
+from pipeline.limiter import Call, TooMuch
 from pipeline.providers import PassageRefused
 from pipeline.settings import Settings
 
@@ -257,6 +259,22 @@ async def test_a_poisonous_passage_is_found_and_named_without_being_quoted(fake,
     assert refused.value.index == 173
     assert "POISON" not in refused.value.message + refused.value.detail
     assert fake.bill.requests <= 2 + 2 * 8
+
+
+async def test_a_request_that_the_limit_does_not_hold_is_made_in_parts(fake, embedder):
+    asked: list[int] = []
+
+    @contextlib.asynccontextmanager
+    async def spend(*, inputs: int, tokens: int, pages: int = 0):
+        asked.append(inputs)
+        if inputs > 3:
+            raise TooMuch
+        yield Call()
+
+    texts = [f"passage {number}" for number in range(10)]
+    vectors = await embedder.embed(texts, spend=spend)
+    np.testing.assert_allclose(vectors, np.stack([vector(text, 1536) for text in texts]), atol=1e-6)
+    assert (asked, fake.bill.texts) == ([10, 5, 2, 3, 5, 2, 3], texts)
 
 
 async def test_a_server_that_refuses_everything_is_a_setting_and_kills_no_file(fake, embedder):
