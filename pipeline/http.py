@@ -20,7 +20,6 @@ import hashlib
 import hmac
 import json
 import logging
-import re
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -35,7 +34,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from pipeline.errors import SetupError
-from pipeline.parsing import Hinted, Parser
+from pipeline.parsing import Hinted, Parser, is_job_id
 from pipeline.queries import Queries
 from pipeline.settings import Settings
 
@@ -125,7 +124,7 @@ def job_of(body: bytes) -> str | None:
         return None
     data = event.get("data") if isinstance(event, dict) else None
     job_id = (data.get("job_id") or data.get("id")) if isinstance(data, dict) else None
-    return job_id if isinstance(job_id, str) and re.fullmatch(r"[A-Za-z0-9_-]{1,200}", job_id) else None
+    return job_id if is_job_id(job_id) else None
 
 
 async def _body(request: Request) -> bytes | None:

@@ -69,7 +69,7 @@ class Call:
     tokens: int | None = None
     """As the provider counted them."""
     begun: bool = False
-    """Whether the provider works on it for longer than one request; it may bill that, however the attempt ends."""
+    """Whether the provider has taken it on: it may bill that, however the attempt ends."""
     let_through: bool = True
     """Whether its last request was, once there is another."""
     limits: dict[str, float] = field(default_factory=dict)

@@ -28,6 +28,8 @@ from pipeline.errors import JobError, Misconfigured, Permanent, Throttled, Trans
 OUTAGE_SECONDS = 10.0
 """How long a stage rests after an outage that came without a `Retry-After`."""
 LONGEST_REST_SECONDS = 3600.0
+MOST_BILLED = 1e7
+"""Tokens or credits of one call; what tells of more is broken, and one such answer must not spend a month's budget."""
 
 SERVICE = {"openai": "embedding service", "llamaparse": "parsing service"}
 """What the owner of a file calls the provider."""
@@ -153,11 +155,17 @@ def price_wanted(missing: str) -> str:
     return f"Run `pipeline prices set {missing} DOLLARS`, with 0 where it costs nothing."
 
 
+def billed(told: object) -> float | None:
+    """What a provider says that it billed, in its own unit; None where that is no amount, and our own count stands."""
+    amount = told if isinstance(told, int | float) else None
+    return amount if amount is not None and 0 <= amount <= MOST_BILLED else None
+
+
 def limits(headers: Mapping[str, str]) -> dict[str, float]:
     """What an answer tells of the provider's limits: `limit-` and `remaining-`, each of `requests` and `tokens`."""
     names = (f"{what}-{kind}" for kind in ("requests", "tokens") for what in ("limit", "remaining"))
     told = {name: headers.get(f"x-ratelimit-{name}", "") for name in names}
-    return {name: float(value) for name, value in told.items() if value.isdecimal()}
+    return {name: float(value) for name, value in told.items() if re.fullmatch(r"[0-9]{1,12}", value)}
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

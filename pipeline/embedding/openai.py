@@ -20,7 +20,7 @@ from pipeline.embedding.vectors import check_texts, unit_vectors
 from pipeline.errors import JobError, SetupError
 from pipeline.job import Space
 from pipeline.limiter import Call, Spend, TooMuch, free
-from pipeline.providers import PassageRefused, Refused, job_error, malformed, outage, settings_refused
+from pipeline.providers import PassageRefused, Refused, billed, job_error, malformed, outage, settings_refused
 from pipeline.settings import Settings
 
 MAX_INPUTS = 2_048
@@ -49,7 +49,12 @@ class OpenAIEmbedder:
         # Of the models, only this family can be asked for fewer dimensions; the others refuse the parameter.
         self._dimensions = self.space.dimensions if "text-embedding-3" in self.space.model else openai.omit
         self._client = openai.AsyncOpenAI(
-            api_key=key, base_url=settings.openai_base_url, max_retries=0, timeout=openai.Timeout(timeout, connect=10.0)
+            api_key=key,
+            base_url=settings.openai_base_url,
+            max_retries=0,
+            timeout=openai.Timeout(timeout, connect=10.0),
+            # A redirect would carry the text of files to an address that nobody has set.
+            http_client=openai.DefaultAsyncHttpxClient(follow_redirects=False),
         )
 
     def count_tokens(self, text: str) -> int:
@@ -109,15 +114,25 @@ class OpenAIEmbedder:
                 raw = await self._client.embeddings.with_raw_response.create(
                     input=list(texts), model=self.space.model, dimensions=self._dimensions, encoding_format="base64"
                 )
+            call.begun = True
             call.tell(raw.headers)
             answer = raw.parse()
-            if answer.usage:
-                call.tokens = answer.usage.total_tokens
+            if (tokens := billed(getattr(answer.usage, "total_tokens", None))) is not None:
+                call.tokens = int(tokens)
             rows = sorted(answer.data, key=lambda item: item.index)
             if [item.index for item in rows] != list(range(len(texts))):
                 raise malformed(self.provider, f"{len(rows)} vectors for {len(texts)} texts, or out of order")
+            vectors = [_decode(item.embedding) for item in rows]
+            if len(lengths := {len(vector) for vector in vectors}) == 1 and lengths.isdisjoint(
+                {0, self.space.dimensions}
+            ):
+                raise settings_refused(
+                    self.provider,
+                    f"the vectors of {self.space.model} have {lengths.pop()} dimensions, and "
+                    f"UPLOAD_PIPELINE_OPENAI_DIMENSIONS says {self.space.dimensions}",
+                )
             return unit_vectors(
-                [_decode(item.embedding) for item in rows],
+                vectors,
                 provider=self.provider,
                 count=len(texts),
                 dimensions=self.space.dimensions,

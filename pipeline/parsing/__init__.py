@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeGuard, runtime_checkable
 
 from pipeline.job import FetchedFile, Parsed
 
@@ -18,6 +19,11 @@ Turn = Callable[[], Awaitable[None]]
 
 async def at_once() -> None:
     """For who has no pace to keep."""
+
+
+def is_job_id(told: object) -> TypeGuard[str]:
+    """Whether a provider's job id is one: it becomes a part of addresses and notifications."""
+    return isinstance(told, str) and re.fullmatch(r"[A-Za-z0-9_-]{1,200}", told) is not None
 
 
 class Parser(Protocol):

@@ -28,9 +28,9 @@ from llama_cloud.types.parsing_create_params import WebhookConfiguration
 from pipeline import estimate
 from pipeline.errors import JobError, Permanent, SetupError, Throttled, Transient
 from pipeline.job import FetchedFile, Page, Parsed
-from pipeline.parsing import Progress, Remember, Turn, at_once
+from pipeline.parsing import Progress, Remember, Turn, at_once, is_job_id
 from pipeline.parsing.text import clean
-from pipeline.providers import Refused, job_error, malformed, outage, settings_refused
+from pipeline.providers import Refused, billed, job_error, malformed, outage, settings_refused
 from pipeline.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -38,6 +38,8 @@ log = logging.getLogger(__name__)
 PATIENCE = 4
 """Polls in a row that may find the service away before the stage is paused: the job is paid for and goes on without us.
 One that finds us too fast is the limiter's business at once."""
+
+MOST_PAGES = 1_000_000
 
 FAULTS_OF_THE_FILE = (
     (("PASSWORD", "PROTECTED", "ENCRYPT"), "The file is protected by a password; upload a copy without one."),
@@ -87,6 +89,8 @@ class LlamaParseParser:
             base_url=settings.llamaparse_url,
             max_retries=0,
             timeout=httpx.Timeout(request_timeout, connect=10.0),
+            # A redirect would carry files to an address that nobody has set.
+            http_client=llama_cloud.DefaultAsyncHttpxClient(follow_redirects=False),
         )
 
     async def parse(
@@ -149,7 +153,7 @@ class LlamaParseParser:
             if refused.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
                 raise Permanent("The file is too large for the parsing service.", detail=refused.detail) from None
             raise Permanent("The parsing service refuses this file.", detail=refused.detail) from None
-        if not isinstance(getattr(job, "id", None), str) or not job.id:
+        if not is_job_id(getattr(job, "id", None)):
             raise malformed(self.name, "an upload without a job id")
         return job.id
 
@@ -268,9 +272,9 @@ def _age(created: object, date: str | None) -> float | None:
     return max((now - (created if created.tzinfo else created.replace(tzinfo=UTC))).total_seconds(), 0.0)
 
 
-def _failure(message: str | None) -> Permanent | _Gone:
+def _failure(message: object) -> Permanent | _Gone:
     """What a FAILED job means. The message itself may quote the file and goes nowhere."""
-    text = (message or "").upper().replace(" ", "_").replace("-", "_")
+    text = str(message or "").upper().replace(" ", "_").replace("-", "_")
     for words, sentence in FAULTS_OF_THE_FILE:
         for word in words:
             if word in text:
@@ -279,8 +283,7 @@ def _failure(message: str | None) -> Permanent | _Gone:
 
 
 def _pages(answer: ParsingGetResponse, kind: str) -> Parsed:
-    part = answer.text if kind == "text" else answer.markdown
-    listed = getattr(part, "pages", None)
+    listed = getattr(getattr(answer, kind, None), "pages", None)
     if not isinstance(listed, list):
         raise malformed("llamaparse", f"a finished job without its {kind}")
     pages: dict[int, Page] = {}
@@ -288,7 +291,7 @@ def _pages(answer: ParsingGetResponse, kind: str) -> Parsed:
     for entry in listed:
         number = getattr(entry, "page_number", None)
         text = getattr(entry, kind, None)
-        if not isinstance(number, int) or number in pages or number in failed:
+        if not isinstance(number, int) or not 1 <= number <= MOST_PAGES or number in pages or number in failed:
             raise malformed("llamaparse", "pages without numbers of their own")
         if getattr(entry, "success", True) is False:
             failed[number] = "The parsing service could not read this page."
@@ -300,9 +303,8 @@ def _pages(answer: ParsingGetResponse, kind: str) -> Parsed:
         raise Permanent("The parsing service could not read any page of this file.")
     if not any(page.markdown.strip() for page in pages.values()):
         raise Permanent("No text was found in this file.")
-    usage = answer.job.usage
     return Parsed(
         pages=[pages[number] for number in sorted(pages)],
         failed_pages=dict(sorted(failed.items())),
-        credits=usage.credits if usage else None,
+        credits=billed(getattr(getattr(answer.job, "usage", None), "credits", None)),
     )

@@ -98,7 +98,7 @@ create table pipeline.ledger (
   pages       integer not null default 0 constraint pages_are_counted check (pages >= 0),
   inputs      integer not null default 0 constraint inputs_are_counted check (inputs >= 0),
   tokens      bigint not null default 0 constraint tokens_are_counted check (tokens >= 0),
-  amount      numeric constraint amount_is_no_debt check (amount >= 0),
+  amount      numeric constraint amount_is_no_debt check (amount >= 0 and amount < 'infinity'),
   constraint settled_iff_not_reserved check ((settled_at is null) = (state = 'reserved'))
 );
 comment on table pipeline.ledger is

@@ -14,7 +14,7 @@ create table pipeline.prices (
   provider   text not null,
   model      text not null,
   unit       text not null constraint unit_is_known check (unit in ('page', 'token', 'credit')),
-  price      numeric not null constraint price_is_no_gift check (price >= 0),
+  price      numeric not null constraint price_is_no_gift check (price >= 0 and price < 'infinity'),
   valid_from date not null,
   primary key (provider, model, unit, valid_from)
 );
@@ -130,7 +130,7 @@ create table pipeline.budgets (
   scope    text not null constraint scope_is_known check (scope in ('all', 'owner')),
   owner_id uuid,
   period   text not null constraint period_is_known check (period in ('day', 'month')),
-  amount   numeric constraint amount_is_no_debt check (amount >= 0),
+  amount   numeric constraint amount_is_no_debt check (amount >= 0 and amount < 'infinity'),
   unique nulls not distinct (scope, owner_id, period),
   constraint all_have_no_owner check (scope = 'owner' or owner_id is null)
 );

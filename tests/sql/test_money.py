@@ -57,6 +57,20 @@ async def test_what_was_estimated_is_settled_by_the_providers_own_bill(db):
     assert await spent(db) == await spent(db, job["owner_id"]) == 4 * PAGE + Decimal("0.01125")
 
 
+@pytest.mark.parametrize("amount", ["NaN", "Infinity"])
+async def test_what_is_no_amount_is_never_added_up(db, amount):
+    call = (await parse(db, await a_job(db), 2))["call_id"]
+    for statement in (
+        "update pipeline.ledger set amount = %s",
+        "insert into pipeline.budgets values ('all', null, 'month', %s)",
+        "insert into pipeline.prices values ('openai', 'x', 'token', %s, '2026-01-01')",
+    ):
+        with pytest.raises(psycopg.errors.CheckViolation):
+            await db.run(statement, Decimal(amount))
+    await settle(db, call, "bought")
+    assert await spent(db) == 2 * PAGE
+
+
 async def test_without_a_price_a_call_is_made_and_says_so(db):
     job = await a_job(db)
     await db.run("delete from pipeline.prices")

@@ -362,6 +362,45 @@ def test_a_missing_key_is_named_at_the_start():
         OpenAIEmbedder(Settings(_env_file=None, embedder="openai"))
 
 
+@pytest.mark.parametrize(
+    ("total", "counted"), [(7, 7), (0, 0), (7.9, 7), (-5, None), ("x", None), (None, None), (10**30, None), (..., None)]
+)
+async def test_a_bill_that_makes_no_sense_is_no_bill_and_the_vectors_are_kept(fake, embedder, total, counted):
+    call = Call()
+
+    @contextlib.asynccontextmanager
+    async def spend(**_: int):
+        yield call
+
+    row = {"object": "embedding", "index": 0, "embedding": [2.0] + [0.0] * 1535}
+    usage = "none" if total is ... else {"total_tokens": total}
+    fake.script.add(Fault(status=200, body={"object": "list", "data": [row], "model": "m", "usage": usage}))
+    assert (await embedder.embed(["ok"], spend=spend))[0, 0] == 1.0
+    assert call.tokens == counted
+
+
+async def test_a_model_of_other_dimensions_is_a_setting_and_its_vectors_may_be_billed(fake, embedder):
+    call = Call()
+
+    @contextlib.asynccontextmanager
+    async def spend(**_: int):
+        yield call
+
+    row = {"object": "embedding", "index": 0, "embedding": [1.0] * 1024}
+    fake.script.add(Fault(status=200, body={"object": "list", "data": [row], "model": "m"}))
+    with pytest.raises(Misconfigured) as waiting:
+        await embedder.embed(["ok"], spend=spend)
+    assert "1024 dimensions, and UPLOAD_PIPELINE_OPENAI_DIMENSIONS says 1536" in waiting.value.detail
+    assert call.begun
+
+
+async def test_text_is_not_sent_on_to_where_a_redirect_points(fake, embedder):
+    fake.script.add(Fault(status=307, headers={"location": fake.url + "/embeddings"}))
+    with pytest.raises(Misconfigured, match="settings"):
+        await embedder.embed(["ok"])
+    assert (fake.bill.requests, fake.bill.inputs) == (1, 0)
+
+
 async def test_a_server_that_knows_only_lists_of_numbers_is_understood(fake, embedder):
     data = [{"object": "embedding", "index": 0, "embedding": [2.0] + [0.0] * 1535}]
     usage = {"prompt_tokens": 1, "total_tokens": 1}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from datetime import timedelta
 
@@ -327,6 +328,9 @@ async def test_a_status_that_makes_no_sense_is_tried_again(fake, parser, file, b
         {"pages": [{"page_number": 1, "success": True}]},
         {"pages": [{"page_number": 1, "markdown": "a", "success": True}] * 2},
         {"pages": [{"markdown": "a", "success": True}]},
+        *({"pages": [{"page_number": n, "markdown": "a", "success": True}]} for n in (0, -1, 2**40, "one")),
+        {"pages": ["a"]},
+        "a",
     ],
 )
 async def test_a_result_that_makes_no_sense_is_tried_again_and_nothing_of_it_is_kept(fake, parser, file, markdown):
@@ -334,6 +338,45 @@ async def test_a_result_that_makes_no_sense_is_tried_again_and_nothing_of_it_is_
     fake.script.add(Fault(status=200, body=done), Fault(status=200, body={**done, "markdown": markdown}))
     with pytest.raises(Transient):
         await run(parser, file, resume="pjb-1")
+
+
+@pytest.mark.parametrize("body", [None, [], "<html>", {"markdown": None}])
+async def test_a_result_that_is_none_is_tried_again(fake, parser, file, body):
+    fake.script.add(Fault(status=200, body={"job": {"id": "x", "status": "COMPLETED"}}), Fault(status=200, body=body))
+    with pytest.raises(Transient):
+        await run(parser, file, resume="pjb-1")
+
+
+async def test_pages_come_in_their_order_however_they_are_sent(fake, parser, file):
+    pages = [{"page_number": n, "markdown": f"# {n}", "success": True} for n in (3, 1, 2)]
+    done = {"job": {"id": "x", "status": "COMPLETED"}}
+    fake.script.add(Fault(status=200, body=done), Fault(status=200, body={**done, "markdown": {"pages": pages}}))
+    assert [page.number for page in (await run(parser, file, resume="pjb-1")).pages] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("usage", [None, "much", {}, *({"credits": c} for c in (-3, "many", float("nan"), 1e300))])
+async def test_a_bill_that_makes_no_sense_is_no_bill_and_the_pages_are_kept(fake, parser, file, usage):
+    job = {"id": "x", "status": "COMPLETED", "usage": usage}
+    pages = [{"page_number": 1, "markdown": "a", "success": True}]
+    body = json.dumps({"job": job, "markdown": {"pages": pages}})
+    fake.script.add(Fault(status=200, body={"job": job | {"usage": None}}), Fault("raw", body=body))
+    assert (await run(parser, file, resume="pjb-1")).credits is None
+
+
+@pytest.mark.parametrize("job_id", ["", "a/../b", "a\0b", "x" * 201, 7, None])
+async def test_a_job_id_that_is_none_is_tried_again(fake, parser, file, job_id):
+    fake.script.add(Fault(status=200, body={"id": job_id, "status": "PENDING"}))
+    calls = Calls()
+    with pytest.raises(Transient):
+        await run(parser, file, calls=calls)
+    assert calls.ids == []
+
+
+async def test_a_file_is_not_sent_on_to_where_a_redirect_points(fake, parser, file):
+    fake.script.add(Fault(status=307, headers={"location": fake.url + "/api/v2/parse/upload"}))
+    with pytest.raises(Misconfigured, match="settings"):
+        await run(parser, file)
+    assert fake.bill.requests == 1 and not fake.jobs
 
 
 async def test_no_key_is_shown(fake, file):

@@ -22,7 +22,7 @@ class Fault:
 
     `kind` is how: `status` answers `status` with `body` and `headers`; `hang` never answers; `slow` sends the right
     body a byte at a time, without end in sight; `truncated` breaks the connection in the middle of the right body;
-    `garbage` sends 200 with text that is no JSON. The other kinds belong to one fake and are told there.
+    `garbage` sends 200 with text that is no JSON, and `raw` with `body` as it is. The other kinds belong to one fake and are told there.
     `path` limits it to requests whose path ends so; `times` is how many requests it spoils.
     """
 
@@ -74,6 +74,8 @@ def scripted(script: Script, handler: Handler, spoil: Callable[[Fault, Any], Any
                 return Response(status_code=503)
             case "garbage":
                 return Response("<html>no JSON</html>", media_type="application/json")
+            case "raw":
+                return Response(fault.body, media_type="application/json")
             case "slow" | "truncated":
                 return _Broken(await handler(request), script, fault.kind)
         right = await handler(request)
