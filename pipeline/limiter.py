@@ -87,7 +87,7 @@ class TooMuch(Exception):
 class Spend(Protocol):
     """Makes room for one call.
 
-    Raises the JobErrors of a key that is shut or a budget that is spent, LeaseLost, and TooMuch for more than one input.
+    Raises the JobErrors of a key that is shut or a budget that is spent, LeaseLost, and for several inputs TooMuch.
     """
 
     def __call__(self, *, pages: int = 0, inputs: int = 0, tokens: int = 0) -> AbstractAsyncContextManager[Call]: ...

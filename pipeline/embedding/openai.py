@@ -68,7 +68,7 @@ class OpenAIEmbedder:
         vectors = np.empty((len(texts), self.space.dimensions), dtype=np.float32)
 
         async def fill(start: int, end: int) -> None:
-            """Embed texts[start:end] into those rows; a request that is refused, or larger than the limit, is halved."""
+            """Embed texts[start:end] into those rows; one that is refused, or larger than the limit, is halved."""
             try:
                 vectors[start:end] = await self._request(texts[start:end], sum(counts[start:end]), spend)
             except TooMuch:

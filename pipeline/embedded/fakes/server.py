@@ -22,7 +22,8 @@ class Fault:
 
     `kind` is how: `status` answers `status` with `body` and `headers`; `hang` never answers; `slow` sends the right
     body a byte at a time, without end in sight; `truncated` breaks the connection in the middle of the right body;
-    `garbage` sends 200 with text that is no JSON, and `raw` with `body` as it is. The other kinds belong to one fake and are told there.
+    `garbage` sends 200 with text that is no JSON, and `raw` with `body` as it is. The other kinds belong to one fake
+    and are told there.
     `path` limits it to requests whose path ends so; `times` is how many requests it spoils.
     """
 
