@@ -35,7 +35,7 @@ OwnerOption = Annotated[str | None, typer.Option("--owner", help="Only this user
 
 def costs(
     by: Annotated[Group, typer.Option(help="Add up by this.")] = Group.DAY,
-    days: Annotated[int, typer.Option(min=1, help="The last so many days, UTC, today among them.")] = 30,
+    days: Annotated[int, typer.Option(min=1, max=36_500, help="The last so many days, UTC, today among them.")] = 30,
     since: Annotated[
         datetime | None, typer.Option(formats=["%Y-%m-%d"], help="That day, UTC, and all after it; in place of --days.")
     ] = None,
@@ -59,7 +59,7 @@ def costs(
         print_json({"by": by, "since": first, "costs": rows, "amount": total})
         return
     table = Table(box=None, pad_edge=False)
-    table.add_column(by.value)
+    table.add_column(by.value, overflow="fold")  # whole: names of files differ at their ends
     for column in ("calls", "pages", "inputs", "tokens", "US dollars", "of which unconfirmed"):
         table.add_column(column, justify="right")
     for row in rows:

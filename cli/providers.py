@@ -40,7 +40,7 @@ def list_providers(db_url: DatabaseOption = None, json: JsonOption = False) -> N
         return
     table = Table(box=None, pad_edge=False)
     for column in ("provider", "key", "state", "since", "why"):
-        table.add_column(column)
+        table.add_column(column, overflow="fold")
     for column in ("requests a minute", "tokens a minute", "at once", "of at most", "listeners"):
         table.add_column(column, justify="right")
     for row in rows:

@@ -140,7 +140,8 @@ as $$
 begin
   if p.per_minute is not null then
     p.available := least(p.available + p.per_minute / 60 * greatest(extract(epoch from now - p.at), 0), pipeline.saved_at_most(p));
-    p.at := greatest(p.at, now);
+    -- Who waited for the lock may look at an older clock; a clock that was set back is another one.
+    p.at := case when p.at < now + interval '1 minute' then greatest(p.at, now) else now end;
   end if;
   return p;
 end

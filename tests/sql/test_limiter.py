@@ -168,6 +168,16 @@ async def test_a_limit_that_is_told_is_used_up_and_not_exceeded(db):
     assert provider.refused == 0
 
 
+async def test_a_clock_that_is_set_back_stops_no_calls(db):
+    clock, job, provider = await Clock.of(db), await a_job(db), Provider()
+    await drive(db, clock, job, provider, 86_400, 86_460)
+    provider.at = 0
+    async with measured(provider) as figures:
+        await drive(db, clock, job, provider, 0, 300)
+    assert figures["share"] > 0.95, figures
+    assert figures["refused"] < 0.02, figures
+
+
 async def test_a_limit_that_is_halved_in_silence_is_found_and_held(db):
     clock, job, provider = await Clock.of(db), await a_job(db), Provider()
     await drive(db, clock, job, provider, 0, 120)
