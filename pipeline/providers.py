@@ -90,7 +90,7 @@ def answered(provider: str, status: int, headers: Mapping[str, str], body: objec
     code, param = _code(body), _param(body)
     service = SERVICE.get(provider, provider)
     detail = f"{provider} answered {status}" + (f" {code}" if code else "")
-    if request_id := headers.get("x-request-id"):
+    if request_id := _word(headers.get("x-request-id")):
         detail += f", request {request_id}"
     if status in (401, 403):
         return _waits(
@@ -205,23 +205,28 @@ def _code(body: object) -> str | None:
     for part in (body, _inner(body)):
         if isinstance(part, dict):
             for key in ("code", "error_code", "type"):
-                value = part.get(key)
-                if isinstance(value, str) and re.fullmatch(r"[A-Za-z][A-Za-z0-9_.\-]{0,63}", value):
+                if value := _word(part.get(key)):
                     return value
     return None
+
+
+def _word(told: object) -> str | None:
+    """A name or an id that a provider tells; None for anything that could be a text."""
+    return told if isinstance(told, str) and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}", told) else None
 
 
 def _param(body: object) -> str | None:
     """The setting that an error body blames: OpenAI's `param`, or the `loc` of a validation error."""
     for part in (body, _inner(body)):
-        if isinstance(part, dict) and isinstance(part.get("param"), str):
-            return part["param"]
+        if isinstance(part, dict) and (param := _word(part.get("param"))):
+            return param
     detail: Any = body.get("detail") if isinstance(body, dict) else None
     if isinstance(detail, list):
         for fault in detail:
-            for place in fault.get("loc", ()) if isinstance(fault, dict) else ():
-                if place in SETTING_PARAMS:
-                    return place
+            place = fault.get("loc") if isinstance(fault, dict) else None
+            for part in place if isinstance(place, list) else ():
+                if isinstance(part, str) and part in SETTING_PARAMS:
+                    return part
     return None
 
 

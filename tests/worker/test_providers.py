@@ -420,6 +420,19 @@ def test_the_free_text_of_an_error_never_travels():
     assert isinstance(found, Refused)
     assert found.detail == "openai answered 400 invalid_request_error, request req_1"
     assert "secret" not in found.message
+    body = {"param": "the secret passage"}
+    assert "secret" not in answered("openai", 404, {"x-request-id": "the secret passage"}, body).detail
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(None, "<html>", [], 7, {"error": "no"}, {"error": [1]}, {"error": {"code": {}, "param": []}}, {"detail": 3}),
+        *({"detail": [fault]} for fault in (None, [], {"loc": None}, {"loc": 3}, {"loc": [["tier"], None, {}]})),
+    ],
+)
+def test_an_error_of_any_shape_is_read(body):
+    assert type(answered("llamaparse", 422, {}, body)) is Refused
 
 
 @pytest.mark.parametrize("provider", ["openai", "llamaparse"])
