@@ -329,10 +329,10 @@ begin
           pipeline.price_of(reserve.provider, reserve.model, reserve.pages, null, reserve.tokens, now))
   returning l.id into call_id;
   -- Judged with this call in it and its rows locked: two that ask at once cannot both have the last dollar.
-  select * into refusal from pipeline.over_budget(job.owner_id);
+  select * into refusal from pipeline.over_budget(job.owner_id, call_id);
   if refusal.reason is not null then
     delete from pipeline.ledger l where l.id = call_id;
-    return query select 'budget', null::bigint, extract(epoch from refusal.renews_at - now)::double precision, refusal.reason;
+    return query select 'budget', null::bigint, extract(epoch from refusal.again_at - now)::double precision, refusal.reason;
     return;
   end if;
   request_pace.available := request_pace.available - 1;

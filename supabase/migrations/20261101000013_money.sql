@@ -163,23 +163,33 @@ as $$
 $$;
 comment on function pipeline.budgets_of is 'The budgets that hold for an owner, what is spent of each, and when it begins anew.';
 
-create function pipeline.over_budget(owner_id uuid)
-  returns table (reason text, renews_at timestamptz)
+create function pipeline.over_budget(owner_id uuid, call_id bigint)
+  returns table (reason text, again_at timestamptz)
   language sql
   stable
   set search_path = ''
 as $$
   -- Clients read the reason: of a budget that others share it tells no figures.
-  select format('The %s budget for processing %s is used up; this file continues by itself on %s.',
-                case b.period when 'day' then 'daily' else 'monthly' end,
-                case b.scope when 'all' then 'at this installation' else 'your files' end,
-                to_char(b.renews_at at time zone 'utc', 'FMDD FMMonth YYYY')), b.renews_at
-    from pipeline.budgets_of($1) b
-   where b.spent > b.amount
-   order by b.renews_at desc
+  select format(case when o.promised
+                     then 'What is left of the %s budget for processing %s is set aside for files at work; this file continues by itself.'
+                     else 'The %s budget for processing %s is used up; this file continues by itself on %s.' end,
+                case o.period when 'day' then 'daily' else 'monthly' end,
+                case o.scope when 'all' then 'at this installation' else 'your files' end,
+                to_char(o.renews_at at time zone 'utc', 'FMDD FMMonth YYYY')),
+         case when o.promised then pipeline.now() + interval '1 minute' else o.renews_at end
+    from (select b.*,
+                 -- What is set aside for other calls under way is an estimate, which their bills may fall far below.
+                 b.spent - coalesce((select sum(l.amount) from pipeline.ledger l
+                                      where l.state = 'reserved' and l.id <> $2
+                                        and (b.scope = 'all' or l.owner_id = $1)), 0) <= b.amount as promised
+            from pipeline.budgets_of($1) b
+           where b.spent > b.amount) o
+   order by o.promised, o.renews_at desc
    limit 1
 $$;
-comment on function pipeline.over_budget is 'Which budget is exceeded, in the owner''s words, and when it begins anew; nothing when none is.';
+comment on function pipeline.over_budget is
+  'Which budget the call exceeds, in the owner''s words, and when to ask again: when it begins anew, or soon where what is left is '
+  'only set aside for other calls; nothing when none is exceeded.';
 
 create function pipeline.missing_price(provider text, model text, stage text, owner_id uuid default null)
   returns text

@@ -115,6 +115,9 @@ async def killed_on_the_way(world: World, whole: list[dict[str, Any]], point: st
     if point != "listen.begun":  # where it may have claimed already, or not
         assert job["attempt"] == (1 if point == "publish.done" else 2)
     assert world.parser.bill.uploads == (2 if point == "parse.uploaded" else 1)
+    if point == "parse.uploaded":
+        lost = await world.db.one("select sum(pages) as n from pipeline.ledger where state = 'unconfirmed'")
+        assert lost["n"] > 0  # nobody knows whether the first upload is billed
 
 
 @pytest.mark.parametrize("point", ["outcome.begun", "outcome.stored"])

@@ -154,6 +154,22 @@ async def test_a_spent_budget_names_its_date_and_ends_with_its_period(db):
     assert (await parse(db, job, 1))["status"] == "go"
 
 
+@pytest.mark.parametrize("scope", ["all", "owner"])
+async def test_what_is_only_set_aside_for_others_is_waited_for_and_not_for_the_next_month(db, scope):
+    owner = await db.sign_up()
+    for name in ("huge.pdf", "small.pdf"):
+        await db.upload(owner, name)
+    huge, small = await db.claim(2)
+    await db.run("insert into pipeline.budgets values (%s, null, 'month', %s)", scope, 5_000 * PAGE)
+    call = (await parse(db, huge, 5_000))["call_id"]  # as it says itself
+    answer = await parse(db, small, 2)
+    assert (answer["status"], round(answer["wait"])) == ("budget", 60)
+    assert "is set aside for files at work" in answer["reason"]
+    await settle(db, call, "bought", pages=3)
+    assert (await parse(db, small, 2))["status"] == "go"
+    assert "is used up" in (await parse(db, small, 5_000))["reason"]
+
+
 async def test_another_owners_budget_is_another_owners(db):
     one, two = await a_job(db), await a_job(db)
     await db.run("insert into pipeline.budgets values ('owner', %s, 'day', 0)", one["owner_id"])
