@@ -162,8 +162,8 @@ async def _providers(url: str) -> list[Finding]:
             findings.append(Finding(f"{provider} key {key}", True, detail))
             continue
         remedy = (
-            f"Set {KEY.get(provider, 'its key')}, or the setting that is named, of those listeners right, or add credit; "
-            "jobs wait and lose nothing."
+            f"Set {KEY.get(provider, 'its key')}, or the setting that is named, right at those listeners, or add "
+            "credit; jobs wait and lose nothing."
             if state == "refused"
             else "Jobs wait and lose nothing; it is tried again by itself."
         )
