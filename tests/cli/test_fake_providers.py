@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import psycopg
 import pytest
 from dotenv import dotenv_values
@@ -33,6 +35,11 @@ def test_a_file_takes_the_paid_path_and_is_found(developer):
     with psycopg.connect(database) as connection:
         made = connection.execute("select parser, embedding_model from public.documents").fetchall()
         bought = connection.execute("select distinct provider, state from pipeline.ledger order by 1").fetchall()
+        [job] = connection.execute("select id from pipeline.jobs where name like '%pages.pdf'").fetchall()
     assert made == [("llamaparse cost_effective latest", made[0][1])] * 2
     assert made[0][1].startswith("text-embedding-3-small")
     assert bought == [("llamaparse", "confirmed"), ("openai", "confirmed")]
+    shown = person.run("jobs", "show", str(job[0])).stdout
+    assert re.search(r"bought +3 pages, 1 passages, 0\.0112", shown)
+    assert re.search(r"reused +0 pages, 0 passages, 0\.00 US dollars saved", shown)
+    assert [row["pages"] for row in person.json("costs", "--by", "provider")["costs"]] == [4, 0]

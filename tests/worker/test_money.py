@@ -112,8 +112,9 @@ async def test_the_fallback_parser_stands_in_and_says_so(user, listen, watch, pa
     await user.upload("a.txt", TEXT)
     assert (await watch.ended(user, "a.txt"))["state"] == "completed"
     [document] = (await user.client.table("documents").select("parser").execute()).data
-    chunks = (await user.client.table("chunks").select("parser").execute()).data
+    chunks = (await user.client.table("chunks").select("parser, embedding_model").execute()).data
     assert document["parser"].startswith("local") and {c["parser"] for c in chunks} == {document["parser"]}
+    assert {c["embedding_model"] for c in chunks} == {"text-embedding-3-small"}
     assert paid.parser.bill.pages == 0
 
 

@@ -52,10 +52,12 @@ async def parser(fake):
     await client.close()
 
 
-def make(fake, *, poll: float = 0.01, request_timeout: float = 20.0, **changes) -> LlamaParseParser:
+def make(
+    fake, *, poll: float = 0.01, longest_poll: float | None = None, request_timeout: float = 20.0, **changes
+) -> LlamaParseParser:
     values = {"llamaparse_api_key": SecretStr(fake.key), "llamaparse_base_url": fake.url, "parser": "llamaparse"}
     settings = Settings(_env_file=None, **(values | changes))
-    return LlamaParseParser(settings, poll=poll, longest_poll=poll, request_timeout=request_timeout)
+    return LlamaParseParser(settings, poll=poll, longest_poll=longest_poll or poll, request_timeout=request_timeout)
 
 
 @pytest.fixture
@@ -226,6 +228,15 @@ async def test_the_deadline_counts_from_the_upload_and_not_from_this_attempt(fak
     assert len((await run(parser, file, resume=old, calls=calls)).pages) == 2
     assert time.monotonic() - start < 10
     assert fake.bill.uploads == 2
+
+
+async def test_a_job_is_asked_for_ever_more_seldom(fake, file):
+    parser = make(fake, poll=0.05, longest_poll=10)
+    fake.plan(Plan(takes=1, webhook="lost"))
+    assert len((await run(parser, file)).pages) == 2
+    (job,) = fake.jobs.values()
+    assert 4 <= job.looks <= 9  # twenty, were it asked each time
+    await parser.close()
 
 
 async def test_a_hint_ends_the_wait_at_once(fake, file):
