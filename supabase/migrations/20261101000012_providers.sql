@@ -141,7 +141,7 @@ begin
   if p.per_minute is not null then
     p.available := least(p.available + p.per_minute / 60 * greatest(extract(epoch from now - p.at), 0), pipeline.saved_at_most(p));
     -- Who waited for the lock may look at an older clock; a clock that was set back is another one.
-    p.at := case when p.at < now + interval '1 minute' then greatest(p.at, now) else now end;
+    p.at := case when extract(epoch from p.at - now) < 60 then greatest(p.at, now) else now end;
   end if;
   return p;
 end
