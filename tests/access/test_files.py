@@ -59,6 +59,18 @@ async def test_anothers_file_is_read_written_and_removed(street: Street) -> None
                     "headers": {"x-upsert": "true"},
                 },
             ),
+            (
+                "POST",
+                "object/move",
+                {
+                    "json": {
+                        "bucketId": "documents",
+                        "sourceKey": f"{street.mallory.id}/own.md",
+                        "destinationBucket": {"id": "documents"},
+                        "destinationKey": f"{street.alice.id}/planted.md",
+                    }
+                },
+            ),
             ("DELETE", f"object/documents/{name}", {}),
         ):
             answer = await street.send(method, f"/storage/v1/{path}", who, **options)

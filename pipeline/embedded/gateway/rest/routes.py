@@ -25,6 +25,7 @@ from pipeline.embedded.gateway.rest.headers import (
 )
 from pipeline.embedded.gateway.rest.query import Query, parse
 
+_MOST_PARAMETERS = 1000
 _JSON_TYPES = ("application/json", "application/vnd.pgrst.object+json", "application/vnd.pgrst.array+json", "")
 
 
@@ -164,7 +165,10 @@ async def _delete(request: Request, session: Session, name: str) -> Response:
 
 
 def _query(request: Request, *, rpc: bool = False) -> Query:
-    pairs = parse_qsl(request.url.query, keep_blank_values=True, max_num_fields=1000)
+    try:
+        pairs = parse_qsl(request.url.query, keep_blank_values=True, max_num_fields=_MOST_PARAMETERS)
+    except ValueError:
+        raise RestError(400, "PGRST100", f"The query has more than {_MOST_PARAMETERS} parameters") from None
     return parse((pair for pair in pairs if pair[0] != "apikey"), rpc=rpc)
 
 

@@ -181,8 +181,7 @@ async def sign_upload(storage: Storage, request: Request) -> Response:
 async def move(storage: Storage, request: Request) -> Response:
     """POST {bucketId, sourceKey, destinationKey, destinationBucket?}: same id, new name and version."""
     body = await json_body(request)
-    source = (text_of(body, "bucketId"), names.check_object_name(text_of(body, "sourceKey")))
-    target = (body.get("destinationBucket") or source[0], names.check_object_name(text_of(body, "destinationKey")))
+    source, target = _source_and_target(body)
     caller = storage.identify(request)
     version = str(uuid4())
     tried = await storage.database.read(
@@ -194,6 +193,13 @@ async def move(storage: Storage, request: Request) -> Response:
     if source != target:
         await storage.finish(_move_finally(storage, source, target, version, caller.owner))
     return JSONResponse({"message": "Successfully moved", "Id": object_id, "Key": target[1]})
+
+
+def _source_and_target(body: dict[str, Any]) -> tuple[tuple[str, str], tuple[str, str]]:
+    """Bucket and name of each; raises InvalidKey and InvalidRequest."""
+    source = (text_of(body, "bucketId"), names.check_object_name(text_of(body, "sourceKey")))
+    bucket = text_of(body, "destinationBucket") if body.get("destinationBucket") else source[0]
+    return source, (bucket, names.check_object_name(text_of(body, "destinationKey")))
 
 
 async def _move_finally(
@@ -230,8 +236,7 @@ def _duplicate(storage: Storage, version: str | None, copy: str) -> None:
 async def copy(storage: Storage, request: Request) -> Response:
     """POST {bucketId, sourceKey, destinationKey, destinationBucket?, copyMetadata?, metadata?}: a new object."""
     body = await json_body(request)
-    source = (text_of(body, "bucketId"), names.check_object_name(text_of(body, "sourceKey")))
-    target = (body.get("destinationBucket") or source[0], names.check_object_name(text_of(body, "destinationKey")))
+    source, target = _source_and_target(body)
     caller = storage.identify(request)
     columns = "version, metadata::text, user_metadata::text"
     found = (await storage.database.read(caller.scope("object.copy"), rows.find(*source, columns)))[1]
