@@ -19,6 +19,7 @@ def test_the_limit_is_used_up_and_not_exceeded():
     for kind in ("one listener", "three listeners"):
         assert figures[kind]["used_percent"] > 90
         assert figures[kind]["refused_percent"] < 1
+    assert figures["three listeners, the limit halved in silence"]["used_percent"] > 85
     assert figures["naive loop"]["refused_percent"] > 50
 
 
