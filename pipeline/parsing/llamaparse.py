@@ -40,6 +40,9 @@ PATIENCE = 4
 One that finds us too fast is the limiter's business at once."""
 
 MOST_PAGES = 1_000_000
+LONGEST_ESCAPE = 3
+"""Bytes that JSON may need for one byte of text: six for the two of an é."""
+TOO_MUCH_TEXT = "The file holds more text than one document may have here. Upload it in parts."
 
 FAULTS_OF_THE_FILE = (
     (("PASSWORD", "PROTECTED", "ENCRYPT"), "The file is protected by a password; upload a copy without one."),
@@ -122,7 +125,7 @@ class LlamaParseParser:
     def _within(self, parsed: Parsed) -> Parsed:
         """Raises Permanent for more text than one file may turn into."""
         if sum(len(page.markdown.encode()) for page in parsed.pages) > self._max_text_bytes:
-            raise Permanent("The file holds more text than one document may have here. Upload it in parts.")
+            raise Permanent(TOO_MUCH_TEXT)
         return parsed
 
     def hint(self, job_id: str) -> bool:
@@ -164,7 +167,7 @@ class LlamaParseParser:
             await self._wait(job_id, waiter, progress, turn)
             await turn()
             expand = "text" if self._tier == "fast" else "markdown"
-            return _pages(await self._get(job_id, [expand]), expand)
+            return _pages(await self._result(job_id, expand), expand)
         finally:
             self._waiting.pop(job_id, None)
 
@@ -219,9 +222,21 @@ class LlamaParseParser:
             raise malformed(self.name, "a status that the documentation does not know")
         return answer, _age(answer.job.created_at, raw.headers.get("date"))
 
-    async def _get(self, job_id: str, expand: list[str]) -> ParsingGetResponse:
+    async def _result(self, job_id: str, expand: str) -> object:
+        """The finished job with its pages as JSON. No more is read than shows that it is too long."""
+        most = LONGEST_ESCAPE * self._max_text_bytes + 1_000_000
+
+        async def read() -> object:
+            body = bytearray()
+            async with self._client.parsing.with_streaming_response.get(job_id, expand=[expand]) as answer:
+                async for part in answer.iter_bytes():
+                    body += part
+                    if len(body) > most:
+                        raise Permanent(TOO_MUCH_TEXT)
+            return json.loads(body)
+
         try:
-            return await self._call(lambda: self._client.parsing.get(job_id, expand=expand))
+            return await self._call(read)
         except Refused as refused:
             raise settings_refused(self.name, refused.detail) from None
 
@@ -241,7 +256,7 @@ class LlamaParseParser:
             raise _Gone("the provider does not know this job") from None
         except TimeoutError:
             raise outage(self.name, f"no complete answer in {self._request_timeout:g} s") from None
-        except (llama_cloud.LlamaCloudError, httpx.HTTPError, OSError, json.JSONDecodeError) as error:
+        except (llama_cloud.LlamaCloudError, httpx.HTTPError, OSError, ValueError, RecursionError) as error:
             raise job_error(self.name, error) from None
 
 
@@ -282,18 +297,24 @@ def _failure(message: object) -> Permanent | _Gone:
     return _Gone("the job failed at the provider")
 
 
-def _pages(answer: ParsingGetResponse, kind: str) -> Parsed:
-    listed = getattr(getattr(answer, kind, None), "pages", None)
+def _at(answer: object, *names: str) -> object:
+    """What stands there in a JSON object, None where nothing does."""
+    for name in names:
+        answer = answer.get(name) if isinstance(answer, dict) else None
+    return answer
+
+
+def _pages(answer: object, kind: str) -> Parsed:
+    listed = _at(answer, kind, "pages")
     if not isinstance(listed, list):
         raise malformed("llamaparse", f"a finished job without its {kind}")
     pages: dict[int, Page] = {}
     failed: dict[int, str] = {}
     for entry in listed:
-        number = getattr(entry, "page_number", None)
-        text = getattr(entry, kind, None)
+        number, text = _at(entry, "page_number"), _at(entry, kind)
         if not isinstance(number, int) or not 1 <= number <= MOST_PAGES or number in pages or number in failed:
             raise malformed("llamaparse", "pages without numbers of their own")
-        if getattr(entry, "success", True) is False:
+        if _at(entry, "success") is False:
             failed[number] = "The parsing service could not read this page."
         elif isinstance(text, str):
             pages[number] = Page(number, clean(text))
@@ -306,5 +327,5 @@ def _pages(answer: ParsingGetResponse, kind: str) -> Parsed:
     return Parsed(
         pages=[pages[number] for number in sorted(pages)],
         failed_pages=dict(sorted(failed.items())),
-        credits=billed(getattr(getattr(answer.job, "usage", None), "credits", None)),
+        credits=billed(_at(answer, "job", "usage", "credits")),
     )

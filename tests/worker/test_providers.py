@@ -358,6 +358,15 @@ async def test_a_result_that_is_none_is_tried_again(fake, parser, file, body):
         await run(parser, file, resume="pjb-1")
 
 
+async def test_a_result_is_not_read_further_than_a_document_may_be_long(fake, file):
+    parser = make(fake, max_text_bytes=1_000)
+    done = {"job": {"id": "x", "status": "COMPLETED"}}
+    fake.script.add(Fault(status=200, body=done), Fault("endless"))
+    with pytest.raises(Permanent, match="more text than one document"):
+        await run(parser, file, resume="pjb-1")
+    await parser.close()
+
+
 async def test_pages_come_in_their_order_however_they_are_sent(fake, parser, file):
     pages = [{"page_number": n, "markdown": f"# {n}", "success": True} for n in (3, 1, 2)]
     done = {"job": {"id": "x", "status": "COMPLETED"}}

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pipeline.http import bound, serving
@@ -22,8 +22,8 @@ class Fault:
 
     `kind` is how: `status` answers `status` with `body` and `headers`; `hang` never answers; `slow` sends the right
     body a byte at a time, without end in sight; `truncated` breaks the connection in the middle of the right body;
-    `garbage` sends 200 with text that is no JSON, and `raw` with `body` as it is. The other kinds belong to one fake
-    and are told there.
+    `garbage` sends 200 with text that is no JSON, `raw` with `body` as it is, `endless` with a string that never ends.
+    The other kinds belong to one fake and are told there.
     `path` limits it to requests whose path ends so; `times` is how many requests it spoils.
     """
 
@@ -75,6 +75,8 @@ def scripted(script: Script, handler: Handler, spoil: Callable[[Fault, Any], Any
                 return Response(status_code=503)
             case "garbage":
                 return Response("<html>no JSON</html>", media_type="application/json")
+            case "endless":
+                return StreamingResponse(_endless(), media_type="application/json")
             case "raw":
                 return Response(fault.body, media_type="application/json")
             case "slow" | "truncated":
@@ -85,6 +87,13 @@ def scripted(script: Script, handler: Handler, spoil: Callable[[Fault, Any], Any
         return JSONResponse(spoil(fault, json.loads(bytes(right.body))), right.status_code)
 
     return answer
+
+
+async def _endless() -> AsyncIterator[bytes]:
+    yield b'{"text": "'
+    while True:
+        yield b" " * 100_000
+        await asyncio.sleep(0)  # nobody may be there to hold us back any more
 
 
 class _Broken(Response):
