@@ -312,7 +312,7 @@ def _pages(answer: object, kind: str) -> Parsed:
     failed: dict[int, str] = {}
     for entry in listed:
         number, text = _at(entry, "page_number"), _at(entry, kind)
-        if not isinstance(number, int) or not 1 <= number <= MOST_PAGES or number in pages or number in failed:
+        if type(number) is not int or not 1 <= number <= MOST_PAGES or number in pages or number in failed:
             raise malformed("llamaparse", "pages without numbers of their own")
         if _at(entry, "success") is False:
             failed[number] = "The parsing service could not read this page."

@@ -339,7 +339,7 @@ async def test_a_status_that_makes_no_sense_is_tried_again(fake, parser, file, b
         {"pages": [{"page_number": 1, "success": True}]},
         {"pages": [{"page_number": 1, "markdown": "a", "success": True}] * 2},
         {"pages": [{"markdown": "a", "success": True}]},
-        *({"pages": [{"page_number": n, "markdown": "a", "success": True}]} for n in (0, -1, 2**40, "one")),
+        *({"pages": [{"page_number": n, "markdown": "a", "success": True}]} for n in (0, -1, 2**40, "one", True)),
         {"pages": ["a"]},
         "a",
     ],
