@@ -15,7 +15,7 @@ from liteparse._liteparse import LiteParse
 
 from pipeline.errors import Permanent
 from pipeline.parsing.archive import check_archive
-from pipeline.parsing.text import clean, decode, has_words
+from pipeline.parsing.text import TOO_MUCH_TEXT, clean, decode, has_words
 
 PDF_BATCH = 50  # pages held at once; progress is told after each batch
 _MAX_SLIDES = 500
@@ -72,7 +72,7 @@ class _Text:
             return False
         self.left -= len(markdown.encode())
         if self.left < 0:
-            raise Permanent("The file holds more text than one document may have here. Upload it in parts.")
+            raise Permanent(TOO_MUCH_TEXT)
         self.words = True
         self.output.page(number, markdown)
         return True

@@ -29,7 +29,7 @@ from pipeline import estimate
 from pipeline.errors import JobError, Permanent, SetupError, Throttled, Transient
 from pipeline.job import FetchedFile, Page, Parsed
 from pipeline.parsing import Progress, Remember, Turn, at_once, is_job_id
-from pipeline.parsing.text import clean
+from pipeline.parsing.text import TOO_MUCH_TEXT, clean
 from pipeline.providers import Refused, billed, job_error, malformed, outage, settings_refused
 from pipeline.settings import Settings
 
@@ -42,7 +42,6 @@ One that finds us too fast is the limiter's business at once."""
 MOST_PAGES = 1_000_000
 LONGEST_ESCAPE = 3
 """Bytes that JSON may need for one byte of text: six for the two of an é."""
-TOO_MUCH_TEXT = "The file holds more text than one document may have here. Upload it in parts."
 
 FAULTS_OF_THE_FILE = (
     (("PASSWORD", "PROTECTED", "ENCRYPT"), "The file is protected by a password; upload a copy without one."),

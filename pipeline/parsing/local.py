@@ -19,6 +19,7 @@ from typing import Any
 from pipeline.errors import Permanent, SetupError, Transient
 from pipeline.job import FetchedFile, Page, Parsed
 from pipeline.parsing import Progress, Remember, Turn, at_once, wire
+from pipeline.parsing.text import TOO_MUCH_TEXT
 from pipeline.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -35,7 +36,6 @@ _BOOTSTRAP = "import sys; sys.path.append(sys.argv.pop(1)); from pipeline.parsin
 STOPPED = "The file could not be read: the parser stopped while reading it."
 TOO_HUNGRY = "The file could not be read: it takes more memory than one file may."
 TOO_SLOW = "The file could not be read in the time that one file may take."
-TOO_MUCH_TEXT = "The file holds more text than one document may have here. Upload it in parts."
 
 
 class LocalParser:

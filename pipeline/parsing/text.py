@@ -6,6 +6,8 @@ import codecs
 import re
 import unicodedata
 
+TOO_MUCH_TEXT = "The file holds more text than one document may have here. Upload it in parts."
+"""What every parser says of a file over its limit of text."""
 BYTE_ORDER_MARKS = (  # UTF-32 before UTF-16, whose mark is the beginning of UTF-32's
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),
