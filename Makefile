@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 
-.PHONY: help demo test check soak format lock clean
+.PHONY: help demo test check soak wheel format lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -30,6 +30,9 @@ check: $(VENV)/.installed ## formatting, lint, types, import contracts, SQL
 	@$(RUN) pyright
 	@$(RUN) lint-imports
 	@$(RUN) squawk --config .squawk.toml supabase/migrations/*.sql
+
+wheel: $(VENV)/.installed ## build the wheel and run the demo from it, in an empty environment
+	@.ci/wheel
 
 format: $(VENV)/.installed ## format and mend what can be mended
 	@$(RUN) ruff format pipeline cli tests bench

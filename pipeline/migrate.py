@@ -10,7 +10,12 @@ from psycopg import sql
 
 from pipeline.errors import SetupError
 
-MIGRATIONS = Path(__file__).resolve().parent.parent / "supabase" / "migrations"
+_HERE = Path(__file__).resolve().parent
+MIGRATIONS = next(
+    # a wheel carries them inside the package; in a checkout they lie where Supabase's tools look for them
+    (path for path in (_HERE / "supabase" / "migrations", _HERE.parent / "supabase" / "migrations") if path.is_dir()),
+    _HERE / "supabase" / "migrations",
+)
 
 _HISTORY = """
 create schema if not exists supabase_migrations;
@@ -27,7 +32,7 @@ def migrations() -> list[tuple[str, str, Path]]:
         version, _, name = path.stem.partition("_")
         found.append((version, name, path))
     if not found:
-        raise SetupError(f"There are no migrations in {MIGRATIONS}. Run the command from a checkout of the project.")
+        raise SetupError(f"There are no migrations in {MIGRATIONS}: this installation is not whole. Install it again.")
     return found
 
 
