@@ -95,6 +95,19 @@ class Settings(BaseSettings):
         return self.llamaparse_base_url or LLAMAPARSE_URLS[self.llamaparse_region]
 
 
+def contradictions(settings: Settings) -> list[str]:
+    """Settings that cannot hold together, each pair with both names: one of the two would never have an effect."""
+    used = {settings.parser, settings.fallback_parser}
+    parses = {"local": "parse_timeout_seconds", "llamaparse": "llamaparse_timeout_seconds"}
+    whole = settings.job_timeout_seconds
+    return [
+        f"{PREFIX}{name.upper()} ({limit:g}) must be less than {PREFIX}JOB_TIMEOUT_SECONDS ({whole:g}): "
+        "the try of a file would end before its parse may."
+        for parser, name in parses.items()
+        if parser in used and (limit := getattr(settings, name)) >= whole
+    ]
+
+
 def known_variables() -> list[str]:
     """The names of all settings as environment variables."""
     return [PREFIX + name.upper() for name in Settings.model_fields]
@@ -103,7 +116,8 @@ def known_variables() -> list[str]:
 def load(**overrides: object) -> Settings:
     """Read the environment and `.env`.
 
-    Raises SetupError naming each wrong or unknown variable, with the nearest right name.
+    Raises SetupError naming each wrong or unknown variable, with the nearest right name, and those that contradict each
+    other.
     """
     known = known_variables()
     problems = []
@@ -118,6 +132,7 @@ def load(**overrides: object) -> Settings:
             place = PREFIX + ".".join(str(part) for part in fault["loc"]).upper()
             problems.append(f"{place}: {fault['msg']}")
         raise SetupError("\n".join(problems)) from None
+    problems += contradictions(settings)
     if problems:
         raise SetupError("\n".join(problems))
     return settings

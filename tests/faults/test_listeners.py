@@ -130,7 +130,7 @@ async def test_two_parsers_side_by_side_publish_each_file_whole(world):
 @pytest.mark.parametrize("point", ["fetch.done", "parse.claimed", "embed.bought", "publish.begun"])
 async def test_work_that_hangs_is_ended_with_its_jobs_time_and_counts_a_failure(world, point):
     await world.upload(await world.db.sign_up(), "plan.txt", document())
-    listener = await world.start(faults=f"{point}:hang", job_timeout_seconds=2)
+    listener = await world.start(faults=f"{point}:hang", job_timeout_seconds=2, llamaparse_timeout_seconds=1.9)
     [job] = await world.all_ended()
     assert (job["state"], job["attempt"], job["failures"]) == ("completed", 2, 1)
     [failed] = listener.lines("job failed")
@@ -141,7 +141,13 @@ async def test_work_that_hangs_is_ended_with_its_jobs_time_and_counts_a_failure(
 
 async def test_work_that_hangs_and_cannot_be_cancelled_loses_its_lease(world):
     await world.upload(await world.db.sign_up(), "plan.txt", document())
-    clinging = await world.start(faults="embed.bought:cling", concurrency=1, job_timeout_seconds=1, lease_seconds=2)
+    clinging = await world.start(
+        faults="embed.bought:cling",
+        concurrency=1,
+        job_timeout_seconds=2,
+        llamaparse_timeout_seconds=1.9,
+        lease_seconds=2,
+    )
     await clinging.logged("fault")
     async with world.listening():
         [job] = await world.all_ended()

@@ -39,6 +39,28 @@ def test_a_wrong_value_is_named(monkeypatch):
     assert "UPLOAD_PIPELINE_PARSER" in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("parser", "fallback", "shorter", "refused"),
+    [
+        ("local", "none", "PARSE_TIMEOUT_SECONDS", True),
+        ("llamaparse", "none", "LLAMAPARSE_TIMEOUT_SECONDS", True),
+        ("llamaparse", "local", "PARSE_TIMEOUT_SECONDS", True),
+        ("llamaparse", "none", "PARSE_TIMEOUT_SECONDS", False),
+        ("local", "none", "LLAMAPARSE_TIMEOUT_SECONDS", False),
+    ],
+)
+def test_settings_that_contradict_each_other_are_both_named(monkeypatch, parser, fallback, shorter, refused):
+    monkeypatch.setenv("UPLOAD_PIPELINE_PARSER", parser)
+    monkeypatch.setenv("UPLOAD_PIPELINE_FALLBACK_PARSER", fallback)
+    monkeypatch.setenv(f"UPLOAD_PIPELINE_{shorter}", "3600")
+    if refused:
+        names = rf"UPLOAD_PIPELINE_{shorter} \(3600\).*UPLOAD_PIPELINE_JOB_TIMEOUT_SECONDS \(3600\)"
+        with pytest.raises(SetupError, match=names):
+            load()
+    else:
+        load()
+
+
 def test_no_secret_shows(monkeypatch):
     monkeypatch.setenv("UPLOAD_PIPELINE_OPENAI_API_KEY", "sk-very-secret")
     assert "very-secret" not in repr(load())
