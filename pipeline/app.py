@@ -14,6 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 import psycopg
 
 from pipeline import faults
+from pipeline.database import LISTENER, open_pool, refusal
 from pipeline.embedding import Embedder
 from pipeline.erasure import Eraser
 from pipeline.errors import SetupError
@@ -23,7 +24,7 @@ from pipeline.limiter import Account, fingerprint
 from pipeline.listener import wake_ups
 from pipeline.parsing import Parser
 from pipeline.process import Processor, sweep_leftovers
-from pipeline.queries import Queries, open_pool
+from pipeline.queries import Queries
 from pipeline.settings import Settings
 from pipeline.storage import Storage
 from pipeline.worker import Worker
@@ -145,8 +146,11 @@ async def run_listener(settings: Settings, *, stop: asyncio.Event, ready: Callab
         storage = Storage(settings.supabase_url, key, settings.max_file_size_bytes)
         stack.push_async_callback(storage.close)
         pool = open_pool(url, size=min(settings.concurrency + 2, 10))
-        await pool.open(wait=True)
         stack.push_async_callback(pool.close)
+        try:
+            await pool.open(wait=True)
+        except psycopg.OperationalError as error:
+            raise SetupError(refusal(error, LISTENER)) from None
 
         queries = Queries(pool, listener_id, settings.lease_seconds)
         space_id, active = await queries.active_space()

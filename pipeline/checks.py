@@ -11,6 +11,7 @@ import httpx
 import psycopg
 
 from pipeline import app, migrate
+from pipeline.database import GUARD, connect
 from pipeline.errors import SetupError
 from pipeline.guard import database_url, guard
 from pipeline.parsing.local import fences
@@ -102,12 +103,8 @@ def _erasures(row: Sequence[Any]) -> Finding:
     )
 
 
-async def _connect(url: str) -> psycopg.AsyncConnection:
-    return await psycopg.AsyncConnection.connect(url, autocommit=True, connect_timeout=15)
-
-
 async def _schema(url: str) -> list[Finding]:
-    async with await _connect(url) as connection:
+    async with await connect(url, GUARD) as connection:
         row = await (
             await connection.execute("select schema_version, paused, paused_at from pipeline.settings")
         ).fetchone()
@@ -147,7 +144,7 @@ async def _schema(url: str) -> list[Finding]:
 
 async def _providers(url: str) -> list[Finding]:
     """The keys that listeners use now; a key that nobody uses any more is nobody's trouble."""
-    async with await _connect(url) as connection:
+    async with await connect(url, GUARD) as connection:
         rows = await (
             await connection.execute(
                 "select provider, fingerprint, state, since, reason, listeners, requests_last_minute, "
@@ -175,7 +172,7 @@ async def _providers(url: str) -> list[Finding]:
 async def _prices(url: str, settings: Settings) -> list[Finding]:
     """What listeners with these settings could not buy while a budget holds."""
     findings = []
-    async with await _connect(url) as connection:
+    async with await connect(url, GUARD) as connection:
         for account in filter(None, app.accounts(settings)):
             row = await (
                 await connection.execute(
@@ -230,7 +227,7 @@ async def _space(settings: Settings) -> list[Finding]:
             findings.append(_from(error, name))
     try:
         embedder = app.make_embedder(settings)
-        async with await _connect(database_url(settings)) as connection:
+        async with await connect(database_url(settings), GUARD) as connection:
             row = await (await connection.execute("select name from pipeline.spaces where active")).fetchone()
         active = row[0] if row else "none"
         fits = active == embedder.space.name

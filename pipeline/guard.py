@@ -9,14 +9,14 @@ import os
 import uuid
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict
 
+from pipeline.database import GUARD, connect, parts, refusal, register_vectors
+from pipeline.database import LISTENER_VARIABLE as VARIABLE
 from pipeline.errors import SetupError
 from pipeline.settings import Settings
 
-VARIABLE = "UPLOAD_PIPELINE_DATABASE_URL"
 _USE_5432 = "Use the direct connection or the session pooler: port 5432."
-_NAMED = ("host", "hostaddr", "port", "service", "sslmode")
+_NAMED = ("host", "hostaddr", "service", "sslmode")
 """What libpq takes from the environment where the string does not say it."""
 _ENCRYPTED = ("require", "verify-ca", "verify-full")
 _ARRIVES_SECONDS = 5.0
@@ -35,16 +35,8 @@ def database_url(settings: Settings) -> str:
     """
     url = settings.database_url.get_secret_value()
     require(url, VARIABLE, "the listener")
-    try:
-        parts = conninfo_to_dict(url)
-    except psycopg.Error as error:
-        raise SetupError(f"{VARIABLE} is no connection string: {error}") from None
-    said = {name: str(parts.get(name) or os.environ.get(f"PG{name.upper()}", "")) for name in _NAMED}
-    if "6543" in said["port"].split(","):
-        raise SetupError(
-            f"{VARIABLE} points at the transaction pooler (port 6543), which does not deliver notifications. "
-            f"{_USE_5432}"
-        )
+    found = parts(url, GUARD)
+    said = {name: str(found.get(name) or os.environ.get(f"PG{name.upper()}", "")) for name in _NAMED}
     hosts = (said["hostaddr"] or said["host"]).split(",")
     # a service may name any host
     if (said["service"] or not all(map(_is_here, hosts))) and said["sslmode"] not in _ENCRYPTED:
@@ -68,7 +60,7 @@ async def guard(url: str) -> None:
     """Raises SetupError for a role that may do too much or too little, a database that is not migrated, and a pooler
     that keeps notifications to itself."""
     try:
-        async with await _connect(url) as connection:
+        async with await connect(url, GUARD) as connection:
             row = await (
                 await connection.execute(
                     "select current_user, r.rolsuper, pg_has_role(current_user, 'pipeline_worker', 'member'), "
@@ -85,6 +77,7 @@ async def guard(url: str) -> None:
                 raise SetupError(f"The role {user} may not work as pipeline_worker. Use the role pipeline_worker.")
             if not migrated:
                 raise SetupError("The database is not migrated. Run `pipeline migrate`.")
+            await register_vectors(connection)
             if not await _notifications_arrive(connection, url):
                 raise SetupError(
                     f"{VARIABLE} leads through a pooler that does not deliver notifications, as in transaction mode. "
@@ -94,15 +87,8 @@ async def guard(url: str) -> None:
         raise SetupError(
             "The database is not migrated: it has no role pipeline_worker. Run `pipeline migrate`."
         ) from None
-    except psycopg.OperationalError as error:
-        raise SetupError(
-            f"The database does not let the listener in: {error}\nCheck {VARIABLE}: the role "
-            "pipeline_worker with the password that `pipeline migrate` gave it, port 5432."
-        ) from None
-
-
-async def _connect(url: str) -> psycopg.AsyncConnection:
-    return await psycopg.AsyncConnection.connect(url, autocommit=True, connect_timeout=15)
+    except (psycopg.OperationalError, TimeoutError) as error:
+        raise SetupError(refusal(error, GUARD)) from None
 
 
 async def _notifications_arrive(listening: psycopg.AsyncConnection, url: str) -> bool:
@@ -113,7 +99,7 @@ async def _notifications_arrive(listening: psycopg.AsyncConnection, url: str) ->
     """
     channel = f"pipeline_guard_{uuid.uuid4().hex}"
     await listening.execute(f"listen {channel}".encode())
-    async with await _connect(url) as other:
+    async with await connect(url, GUARD) as other:
         await other.execute("select pg_catalog.pg_notify(%s, '')", (channel,))
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_ARRIVES_SECONDS):

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 import psycopg
 
 from pipeline import faults
-from pipeline.queries import ALIVE
+from pipeline.database import WAKE_UPS, open_connection, reason
 
 CHANNEL = "pipeline_jobs"
 _ANSWER_SECONDS = 10
@@ -26,12 +26,7 @@ async def wake_ups(database_url: str, *, check_seconds: float = 30) -> AsyncIter
     failures = 0
     while True:
         try:
-            connection = await psycopg.AsyncConnection.connect(
-                database_url,
-                autocommit=True,
-                application_name="pipeline listen",
-                **ALIVE,
-            )
+            connection = await open_connection(database_url, WAKE_UPS)
             async with connection:
                 async with asyncio.timeout(_ANSWER_SECONDS):
                     await connection.execute(f"listen {CHANNEL}".encode())
@@ -46,7 +41,5 @@ async def wake_ups(database_url: str, *, check_seconds: float = 30) -> AsyncIter
         except (psycopg.OperationalError, TimeoutError) as error:
             failures += 1
             delay = min(30.0, 0.5 * 2 ** min(failures, 6)) * random.uniform(0.5, 1.0)  # noqa: S311 (jitter)
-            _log.warning(
-                "listen connection lost", extra={"reason": type(error).__name__, "retry_seconds": round(delay, 1)}
-            )
+            _log.warning("listen connection lost", extra={"reason": reason(error), "retry_seconds": round(delay, 1)})
             await asyncio.sleep(delay)

@@ -3,11 +3,13 @@ where the other stopped."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import psycopg
 from psycopg import sql
 
+from pipeline.database import MIGRATION, OPERATOR, again, connect
 from pipeline.errors import SetupError
 
 _HERE = Path(__file__).resolve().parent
@@ -36,19 +38,6 @@ def migrations() -> list[tuple[str, str, Path]]:
     return found
 
 
-async def connect(db_url: str) -> psycopg.AsyncConnection:
-    """Connect as `postgres`; raises SetupError with the remedy."""
-    try:
-        return await psycopg.AsyncConnection.connect(
-            db_url, autocommit=True, prepare_threshold=None, connect_timeout=15
-        )
-    except psycopg.OperationalError as error:
-        raise SetupError(
-            f"The database does not let us in: {error}\n"
-            "Check UPLOAD_PIPELINE_MIGRATION_DATABASE_URL: the role postgres, the project's password, port 5432."
-        ) from None
-
-
 async def _applied(connection: psycopg.AsyncConnection) -> set[str]:
     exists = await (
         await connection.execute("select to_regclass('supabase_migrations.schema_migrations') is not null")
@@ -61,7 +50,7 @@ async def _applied(connection: psycopg.AsyncConnection) -> set[str]:
 
 async def pending(db_url: str) -> list[str]:
     """The names of the migrations that the project does not have yet."""
-    async with await connect(db_url) as connection:
+    async with await connect(db_url, OPERATOR) as connection:
         applied = await _applied(connection)
     return [f"{version}_{name}" for version, name, _ in migrations() if version not in applied]
 
@@ -73,23 +62,15 @@ async def apply(db_url: str, *, worker_password: str | None = None, activate_spa
     nothing. Raises SetupError with the database's own sentence when a migration is refused; what came before it stays.
     """
     done = []
-    async with await connect(db_url) as connection:
+    async with await connect(db_url, MIGRATION) as connection:
         # One at a time: two operators who migrate at once must not interleave.
         await connection.execute("select pg_advisory_lock(hashtext('document pipeline migrations'))")
         applied = await _applied(connection)
         for version, name, path in migrations():
             if version in applied:
                 continue
-            text = path.read_text(encoding="utf-8")
             try:
-                async with connection.transaction():
-                    await connection.execute(text.encode())
-                    await connection.execute(_HISTORY.encode())
-                    await connection.execute(
-                        "insert into supabase_migrations.schema_migrations (version, statements, name) "
-                        "values (%s, %s, %s)",
-                        (version, [text], name),
-                    )
+                await again(partial(_apply_one, connection, version, name, path.read_text(encoding="utf-8")))
             except psycopg.Error as error:
                 hint = f"\n{error.diag.message_hint}" if error.diag.message_hint else ""
                 raise SetupError(f"{error.diag.message_primary or error}{hint}\n(in {path.name})") from error
@@ -104,3 +85,13 @@ async def apply(db_url: str, *, worker_password: str | None = None, activate_spa
         if activate_space:
             await connection.execute("select pipeline.activate_space(%s)", (activate_space,))
     return done
+
+
+async def _apply_one(connection: psycopg.AsyncConnection, version: str, name: str, text: str) -> None:
+    async with connection.transaction():
+        await connection.execute(text.encode())
+        await connection.execute(_HISTORY.encode())
+        await connection.execute(
+            "insert into supabase_migrations.schema_migrations (version, statements, name) values (%s, %s, %s)",
+            (version, [text], name),
+        )

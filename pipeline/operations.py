@@ -10,8 +10,8 @@ from uuid import UUID
 import psycopg
 from psycopg.rows import dict_row
 
+from pipeline.database import OPERATOR, again, connect
 from pipeline.errors import SetupError
-from pipeline.migrate import connect
 
 Row = dict[str, Any]
 
@@ -61,7 +61,7 @@ class Operations:
     @contextlib.asynccontextmanager
     async def open(cls, db_url: str) -> AsyncIterator[Self]:
         """Connect; raises SetupError when the database does not let us in or is not migrated."""
-        async with await connect(db_url) as connection:
+        async with await connect(db_url, OPERATOR) as connection:
             row = await (await connection.execute("select to_regclass('pipeline.jobs') is not null")).fetchone()
             if not row or not row[0]:
                 raise SetupError("The database is not migrated. Run `pipeline migrate`.")
@@ -220,10 +220,10 @@ class Operations:
         return row["state"] if row else None
 
     async def _run(self, query: str, parameters: Any) -> None:
-        await self._connection.execute(query.encode(), parameters)
+        await again(lambda: self._connection.execute(query.encode(), parameters))
 
     async def _one(self, query: str, parameters: Any = None) -> Row | None:
-        return await (await self._connection.execute(query.encode(), parameters)).fetchone()
+        return await (await again(lambda: self._connection.execute(query.encode(), parameters))).fetchone()
 
     async def _all(self, query: str, parameters: Any = None) -> list[Row]:
-        return await (await self._connection.execute(query.encode(), parameters)).fetchall()
+        return await (await again(lambda: self._connection.execute(query.encode(), parameters))).fetchall()

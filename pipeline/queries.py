@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
@@ -12,11 +11,11 @@ from typing import Any
 
 import psycopg
 from pgvector import HalfVector
-from pgvector.psycopg import register_vector_async
-from psycopg.rows import dict_row
+from psycopg.rows import dict_row, tuple_row
 from psycopg.types.json import Jsonb
 from psycopg_pool import AsyncConnectionPool
 
+from pipeline.database import STATEMENT_SECONDS, again
 from pipeline.embedding import Vectors
 from pipeline.errors import LeaseLost, SetupError, Transient
 from pipeline.job import Chunk, FetchedFile, Job, Page, Parsed, Space, Stage
@@ -25,22 +24,11 @@ from pipeline.limiter import Account, Admission, Call
 SCHEMA_VERSION = 1
 """The version of the queue's contract that this release speaks; see pipeline.settings.schema_version."""
 
-_CONNECT_SECONDS = 15
-_LONG_SECONDS = 330.0
-"""For statements that grow with the file: longer than the role's statement_timeout, so that the server ends first."""
+_LONG_SECONDS = STATEMENT_SECONDS + 30.0
+"""For statements that grow with the file: longer than the statement_timeout, so that the server ends first."""
 
 _CLAIM = b"select id, attempt, document_id::text, bucket_id, name, size, etag from pipeline.claim(%s, %s, %s, %s)"
 """Its columns are the fields of Job, in their order."""
-
-ALIVE: dict[str, Any] = {
-    "connect_timeout": _CONNECT_SECONDS,
-    "keepalives_idle": 30,
-    "keepalives_interval": 10,
-    "keepalives_count": 3,
-    # what was sent and is not acknowledged: a keepalive does not look for that
-    "tcp_user_timeout": 30_000,
-}
-"""How every connection of a listener notices that its other end is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,34 +39,6 @@ class ParsePurchase:
     parse_id: int | None
     provider_job_id: str | None
     parsed: Parsed | None
-
-
-async def _configure(connection: psycopg.AsyncConnection) -> None:
-    """Every connection works as pipeline_worker, also one that a pooler made us sign in as postgres for."""
-    async with asyncio.timeout(_CONNECT_SECONDS):
-        await connection.set_autocommit(True)
-        row = await (await connection.execute("select current_user")).fetchone()
-        if row and row[0] != "pipeline_worker":
-            await connection.execute("set role pipeline_worker")
-        await register_vector_async(connection)
-
-
-def open_pool(database_url: str, *, size: int) -> AsyncConnectionPool:
-    """A pool of at most `size` connections; not opened yet."""
-    return AsyncConnectionPool(
-        database_url,
-        min_size=1,
-        max_size=size,
-        open=False,
-        configure=_configure,
-        timeout=30,
-        # The delays between attempts double until they are given up, and then nobody tries for those who wait: given up
-        # early and begun anew, they find a database that is back within seconds.
-        reconnect_timeout=10,
-        reconnect_failed=AsyncConnectionPool.check,
-        name="listener",
-        kwargs=ALIVE,
-    )
 
 
 class Queries:
@@ -94,28 +54,41 @@ class Queries:
         # short enough that a heartbeat that hangs leaves time for another one
         self._patience = min(15.0, max(3.0, lease_seconds / 4))
 
-    @contextlib.asynccontextmanager
-    async def _connection(self, seconds: float | None = None) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
-        """A connection for one statement. A pooler or a firewall may keep one open that leads nowhere: when no answer
-        comes in time, it is taken for lost, and its neighbours with it."""
-        try:
+    async def _fetch(
+        self,
+        query: bytes,
+        params: Sequence[Any],
+        *,
+        seconds: float | None = None,
+        binary: bool | None = None,
+        row_factory: Any = tuple_row,
+    ) -> list[Any]:
+        """The rows of one statement, which is one transaction. A pooler or a firewall may keep a connection open that
+        leads nowhere: when no answer comes in time, it is taken for lost, and its neighbours with it."""
+
+        async def attempt() -> list[Any]:
             async with self._pool.connection() as connection, asyncio.timeout(seconds or self._patience):
-                yield connection
+                cursor = connection.cursor(binary=bool(binary), row_factory=row_factory)
+                await cursor.execute(query, params, binary=binary)
+                return await cursor.fetchall()
+
+        try:
+            return await again(attempt)
         except TimeoutError:
             await self._pool.drain()
             raise psycopg.OperationalError("The database does not answer.") from None
+        except psycopg.errors.ReadOnlySqlTransaction as error:
+            # as the platform makes it when the disk is full: it passes like any other outage
+            raise psycopg.OperationalError(f"The database takes no writes: {error}") from None
 
     async def _rows(self, query: str, *params: Any, seconds: float | None = None) -> list[tuple[Any, ...]]:
-        async with self._connection(seconds) as connection:
-            return await (await connection.execute(query.encode(), params)).fetchall()
+        return await self._fetch(query.encode(), params, seconds=seconds)
 
     # the queue
 
     async def claim(self, max_jobs: int) -> list[Job]:
-        async with self._connection() as connection:
-            cursor = connection.cursor(binary=True, row_factory=lambda _: Job._make)
-            await cursor.execute(_CLAIM, (self._listener_id, max_jobs, self._lease, SCHEMA_VERSION))
-            return await cursor.fetchall()
+        params = (self._listener_id, max_jobs, self._lease, SCHEMA_VERSION)
+        return await self._fetch(_CLAIM, params, binary=True, row_factory=lambda _: Job._make)
 
     async def heartbeat(self, jobs: Sequence[Job]) -> set[int]:
         """Renew the leases of `jobs`; returns the ids of those still held."""
@@ -157,12 +130,13 @@ class Queries:
 
     async def begin_parse(self, job: Job, content_sha256: bytes, fingerprint: str) -> ParsePurchase:
         """Raises LeaseLost."""
-        async with self._connection(_LONG_SECONDS) as connection:
-            cursor = connection.cursor(row_factory=dict_row)
-            await cursor.execute(
-                "select * from pipeline.begin_parse(%s, %s, %s, %s)", (job.id, job.attempt, content_sha256, fingerprint)
-            )
-            row = await cursor.fetchone()
+        rows = await self._fetch(
+            b"select * from pipeline.begin_parse(%s, %s, %s, %s)",
+            (job.id, job.attempt, content_sha256, fingerprint),
+            seconds=_LONG_SECONDS,
+            row_factory=dict_row,
+        )
+        row = rows[0] if rows else None
         if row is None or row["status"] == "lost":
             raise LeaseLost
         parsed = None
@@ -387,10 +361,8 @@ class Queries:
         await self._rows("select pg_catalog.pg_notify('pipeline_jobs', %s)", payload)
 
     async def health(self) -> dict[str, Any]:
-        async with self._connection() as connection:
-            cursor = connection.cursor(row_factory=dict_row)
-            await cursor.execute("select * from pipeline.health()")
-            return await cursor.fetchone() or {}
+        rows = await self._fetch(b"select * from pipeline.health()", (), row_factory=dict_row)
+        return rows[0] if rows else {}
 
 
 def _translated(error: psycopg.Error) -> Exception:

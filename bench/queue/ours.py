@@ -15,10 +15,11 @@ from typing import Any, cast
 import psycopg
 
 from bench.queue.contestant import BULK, Contestant, Go, NoOp
+from pipeline.database import open_pool
 from pipeline.job import Job
 from pipeline.listener import wake_ups
 from pipeline.process import Processor
-from pipeline.queries import SCHEMA_VERSION, Queries, open_pool
+from pipeline.queries import SCHEMA_VERSION, Queries
 from pipeline.settings import Settings
 from pipeline.worker import Worker
 

@@ -31,13 +31,15 @@ alter role anon set statement_timeout = '3s';
 alter role authenticated set statement_timeout = '8s';
 alter role authenticator set statement_timeout = '8s';
 alter role authenticator set lock_timeout = '8s';
+-- The schema `extensions` is on the path of `postgres` alone: a role of our own gets Postgres's default.
+alter role postgres set search_path = "$user", public, extensions;
 alter role supabase_auth_admin set search_path = 'auth';
+alter role supabase_auth_admin set idle_in_transaction_session_timeout = '60s';
 alter role supabase_storage_admin set search_path = 'storage';
 
 -- database ------------------------------------------------------------------------------------------------------------
 
 alter database postgres owner to postgres;
-alter database postgres set search_path = "$user", public, extensions;
 grant all on database postgres to postgres;
 
 -- schemas -------------------------------------------------------------------------------------------------------------

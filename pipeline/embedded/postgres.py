@@ -66,6 +66,7 @@ SETTINGS = {
     "shared_preload_libraries": "pg_stat_statements",
     # as on hosted
     "statement_timeout": "2min",
+    "extra_float_digits": "0",
     "timezone": "UTC",
     "log_timezone": "UTC",
     "log_line_prefix": "%m [%p] %q%u@%d ",

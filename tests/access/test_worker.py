@@ -15,9 +15,9 @@ from pydantic import SecretStr
 
 from pipeline.app import run_listener
 from pipeline.checks import check
+from pipeline.database import open_pool
 from pipeline.errors import SetupError
 from pipeline.guard import database_url, guard
-from pipeline.queries import open_pool
 from tests.access.pooler import transaction_pooler
 from tests.faults.proxy import Proxy
 from tests.world import listener_settings

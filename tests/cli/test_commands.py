@@ -62,7 +62,7 @@ def test_the_version_is_told(runner):
     ("arguments", "said"),
     [
         (["jobs", "list"], "UPLOAD_PIPELINE_MIGRATION_DATABASE_URL"),
-        (["jobs", "list", "--db-url", "postgresql://postgres@127.0.0.1:1/x"], "does not let us in"),
+        (["jobs", "list", "--db-url", "postgresql://postgres@127.0.0.1:1/x"], "Nothing answers"),
         (["migrate", "--db-url", "not a url at all"], "connection string"),
         (["search", "where?"], "UPLOAD_PIPELINE_SUPABASE_URL"),
         (["ingest", "."], "no files"),

@@ -113,10 +113,7 @@ async def cloned(ground: Ground) -> AsyncIterator[Database]:
             for statement in statements:
                 await connection.execute(statement.encode())
 
-    await root(
-        f"create database {database.name} template postgres owner postgres",
-        f'alter database {database.name} set search_path = "$user", public, extensions',
-    )
+    await root(f"create database {database.name} template postgres owner postgres")
     database.admin = await database.connect("postgres")
     try:
         yield database

@@ -198,7 +198,6 @@ async def cloned(server: PostgresServer) -> AsyncIterator[Database]:
     name = f"test_{next(_numbers)}"
     async with await psycopg.AsyncConnection.connect(server.url(SUPERUSER, "template1"), autocommit=True) as root:
         await root.execute(f"create database {name} template postgres owner postgres".encode())
-        await root.execute(f'alter database {name} set search_path = "$user", public, extensions'.encode())
         database = Database(server, name)
         database.admin = await database.connect("postgres")
         try:

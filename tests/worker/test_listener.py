@@ -35,9 +35,10 @@ async def test_what_was_uploaded_while_nobody_listened_is_processed(user, listen
 async def test_the_poll_alone_delivers(project, user, watch):
     """A worker whose notifications never come."""
     from pipeline import app
+    from pipeline.database import open_pool
     from pipeline.guard import database_url
     from pipeline.process import Processor
-    from pipeline.queries import Queries, open_pool
+    from pipeline.queries import Queries
     from pipeline.storage import Storage
     from pipeline.worker import Worker
 

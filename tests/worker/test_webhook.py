@@ -11,13 +11,14 @@ import pytest
 from pydantic import SecretStr
 
 from pipeline import http
+from pipeline.database import open_pool
 from pipeline.embedded.fakes.llamaparse import Plan
 from pipeline.embedded.fakes.server import serve
 from pipeline.errors import SetupError
 from pipeline.http import PATH, bound, create_app, http_port, signature, wake_ups_alone
 from pipeline.listener import wake_ups
 from pipeline.parsing.llamaparse import LlamaParseParser
-from pipeline.queries import Queries, open_pool
+from pipeline.queries import Queries
 from pipeline.settings import Settings
 from tests.worker.test_paid_providers import TEXT, paid, project  # noqa: F401 (fixtures)
 from tests.worker.test_providers import Calls, fake, file, make, run  # noqa: F401 (fixtures)
