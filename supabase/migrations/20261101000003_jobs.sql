@@ -519,7 +519,4 @@ create trigger jobs_broadcast_update after update on pipeline.jobs
   referencing old table as old_jobs new table as new_jobs
   for each statement execute function pipeline.jobs_broadcast();
 
-create policy "pipeline: owners hear of their jobs" on realtime.messages for select to authenticated
-  using (extension = 'broadcast' and (select realtime.topic()) = 'user:' || (select pipeline.caller()) || ':jobs');
-
 revoke execute on all functions in schema pipeline from public, anon, authenticated;

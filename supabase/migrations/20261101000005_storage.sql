@@ -1,31 +1,10 @@
--- The front door: a bucket, the policies that guard it, and the triggers that turn a committed write into a job.
+-- The front door: what the triggers on the bucket's files do, which turn a committed write into a job. The bucket, its
+-- policies and the triggers themselves are made by the migration `platform`.
 --
 -- Storage writes each upload twice: a permission check that is rolled back, and the write that stays. The triggers work in
 -- both; what they do in the first vanishes with it. So there is no job without a committed file, and no committed file
 -- without its job. The owner is the first folder of the name, which the policies tie to pipeline.caller(), the signed-in user:
 -- in the final write, which the service makes, there is none.
-
-insert into storage.buckets (id, name, public, file_size_limit)
-values ('documents', 'documents', false, 26214400);
-
-create policy "pipeline: owners read their files" on storage.objects for select to authenticated
-  using (bucket_id = 'documents' and starts_with(name, (select pipeline.caller() || '/')));
-create policy "pipeline: owners upload to their folder" on storage.objects for insert to authenticated
-  with check (bucket_id = 'documents' and starts_with(name, (select pipeline.caller() || '/')));
-create policy "pipeline: owners overwrite and move their files" on storage.objects for update to authenticated
-  using (bucket_id = 'documents' and starts_with(name, (select pipeline.caller() || '/')))
-  with check (bucket_id = 'documents' and starts_with(name, (select pipeline.caller() || '/')));
-create policy "pipeline: owners delete their files" on storage.objects for delete to authenticated
-  using (bucket_id = 'documents' and starts_with(name, (select pipeline.caller() || '/')));
-
--- A wall behind the door: whatever permissive policy is added later, ours is the widest that holds for this bucket.
-create policy "pipeline: nobody beyond their folder" on storage.objects as restrictive for all to authenticated
-  using (bucket_id <> 'documents' or starts_with(name, (select pipeline.caller() || '/')))
-  with check (bucket_id <> 'documents' or starts_with(name, (select pipeline.caller() || '/')));
-
-create policy "pipeline: nobody without a user" on storage.objects as restrictive for all to anon
-  using (bucket_id <> 'documents')
-  with check (bucket_id <> 'documents');
 
 -- Quotas. A write that is rolled back counts nothing, so fifty permission checks at once all see the same number; the write
 -- that stays counts under the lock of the owner's row, and refuses what a race let through, with the same sentence. Storage
@@ -224,17 +203,3 @@ $$;
 comment on function pipeline.object_gone is 'A delete, or a move out of the bucket.';
 
 revoke execute on all functions in schema pipeline from public, anon, authenticated;
-
-create or replace trigger pipeline_object_inserted after insert on storage.objects
-  for each row when (new.bucket_id = 'documents')
-  execute function pipeline.object_written();
-create or replace trigger pipeline_object_updated after update on storage.objects
-  for each row when (new.bucket_id = 'documents'
-                     and (old.bucket_id, old.name, old.version) is distinct from (new.bucket_id, new.name, new.version))
-  execute function pipeline.object_written();
-create or replace trigger pipeline_object_moved_out after update on storage.objects
-  for each row when (old.bucket_id = 'documents' and new.bucket_id <> 'documents')
-  execute function pipeline.object_gone();
-create or replace trigger pipeline_object_deleted after delete on storage.objects
-  for each row when (old.bucket_id = 'documents')
-  execute function pipeline.object_gone();

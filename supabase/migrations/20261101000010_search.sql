@@ -282,7 +282,16 @@ create function pipeline.nearest_by_index(owner uuid, visible text, wanted integ
   set enable_seqscan = off
   set enable_sort = off
 as $$
+declare
+  -- Set at run time and put back, not by the function's definition: that could only be made, and a dump of it only be
+  -- restored, by a session that has used a vector, as the caller of this function has. Below 0.8 there is no iterative scan.
+  ef_search constant text := current_setting('hnsw.ef_search');
+  iterative_scan constant text := current_setting('hnsw.iterative_scan', true);
 begin
+  perform set_config('hnsw.ef_search', '100', true);
+  if iterative_scan is not null then
+    perform set_config('hnsw.iterative_scan', 'relaxed_order', true);
+  end if;
   return query execute format(
     'select n.id, 1 - n.distance from (select (select c.id from pipeline.chunks c join pipeline.documents d on d.id = c.document_id '
     '    where c.owner_id = e.owner_id and c.input_sha256 = e.input_sha256 and %1$s limit 1) as id, '
@@ -291,18 +300,13 @@ begin
     'order by 2 limit %5$s) n where n.id is not null',
     visible, space.dimensions, owner, space.id, wanted + 10)
     using query_embedding;
-end
-$$;
-do $$
-begin
-  -- Only a session that has used a vector knows these settings; below 0.8 there is no iterative scan.
-  perform '[1]'::extensions.vector;
-  execute 'alter function pipeline.nearest_by_index set hnsw.ef_search = 100';
-  if current_setting('hnsw.iterative_scan', true) is not null then
-    execute 'alter function pipeline.nearest_by_index set hnsw.iterative_scan = relaxed_order';
+  perform set_config('hnsw.ef_search', ef_search, true);
+  if iterative_scan is not null then
+    perform set_config('hnsw.iterative_scan', iterative_scan, true);
   end if;
 end
 $$;
+comment on function pipeline.nearest_by_index is 'The nearest of the owner''s passages, by the index of the space.';
 
 create function pipeline.by_meaning(owner uuid, question pipeline.question, path_prefix text, wanted integer,
                                     query_embedding extensions.vector, space pipeline.spaces)

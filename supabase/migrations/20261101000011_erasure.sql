@@ -119,12 +119,6 @@ end
 $$;
 comment on function pipeline.user_deleted is 'A deleted user is erased. So is one whom Auth deletes softly: that cannot be undone either.';
 
-create or replace trigger pipeline_user_deleted after delete on auth.users
-  for each row execute function pipeline.user_deleted();
-create or replace trigger pipeline_user_deleted_softly after update of deleted_at on auth.users
-  for each row when (old.deleted_at is null and new.deleted_at is not null)
-  execute function pipeline.user_deleted();
-
 -- Called by the storage trigger; holds the user until the upload is committed, as a foreign key would.
 create function pipeline.hold_user(user_id uuid)
   returns boolean

@@ -113,6 +113,29 @@ def a_deleted_user_goes_on(w: World) -> None:
 
 
 @attack
+def a_restored_project_shows_what_was_deleted(w: World) -> None:
+    """A database was restored without what hangs on the platform's tables, so that a file which is deleted stays in the
+    index and a deleted user's token stays good: nothing is shown until that is mended, and then all is as before."""
+    for trigger in ("pipeline_object_deleted on storage.objects", "pipeline_user_deleted on auth.users"):
+        with w.aside():
+            w.be("postgres")
+            with w.works():
+                w.sql(f"drop trigger {trigger}")
+            w.be(w.alice)
+            for view in ("documents", "jobs", "chunks"):
+                with w.refused("PT503", match="not whole"):
+                    w.sql(f"select 1 from public.{view}")
+            with w.refused("PT503", match="not whole"):
+                w.search("launch")
+            w.be("postgres")
+            with w.works():
+                assert w.value("select pipeline.attach()") == [f"trigger {trigger}"]
+            w.be(w.alice)
+            with w.works():
+                assert w.search("launch")
+
+
+@attack
 def an_anonymous_sign_in_is_nobody(w: World) -> None:
     """Somebody signs in without a name, as often as she likes, to store and search at our cost: while the project has
     not switched that on she uploads, sees and hears nothing, not even what she had before."""
