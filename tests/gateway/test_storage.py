@@ -144,9 +144,6 @@ async def test_a_page_is_served_as_text(world: World) -> None:
         ("bytes=7-", 206, b"789"),
         ("bytes=-3", 206, b"789"),
         ("bytes=5-500", 206, b"56789"),
-        ("bytes=4-2", 200, b"0123456789"),
-        ("bytes=0-1,4-5", 200, b"0123456789"),
-        ("lines=1", 200, b"0123456789"),
     ],
 )
 async def test_ranges(world: World, asked: str, status: int, content: bytes) -> None:
@@ -158,11 +155,13 @@ async def test_ranges(world: World, asked: str, status: int, content: bytes) -> 
         assert answer.headers["content-range"].endswith("/10")
 
 
-async def test_a_range_behind_the_end_is_refused(world: World) -> None:
+@pytest.mark.parametrize("asked", ["bytes=10-", "bytes=4-2", "bytes=0-1,4-5", "lines=1", "bytes=-", "bytes=٣-"])
+async def test_what_is_no_single_range_within_the_file_is_refused(world: World, asked: str) -> None:
     user = world.person()
     await user.files.upload(f"{user.folder}/a", b"0123456789")
-    answer = await user.send("GET", f"/object/documents/{user.folder}/a", headers={"range": "bytes=10-"})
-    assert (answer.status_code, answer.json()["statusCode"], answer.json()["code"]) == (400, "416", "InvalidRange")
+    header = {"range": asked.encode()}
+    answer = await user.send("GET", f"/object/documents/{user.folder}/a", headers=header)
+    assert (answer.status_code, answer.json()["statusCode"], answer.json()["code"]) == (416, "416", "InvalidRange")
 
 
 async def test_an_unchanged_object_is_not_sent_again(world: World) -> None:

@@ -29,11 +29,11 @@ from pipeline.embedded.gateway.storage.blobs import BlobStore
 from pipeline.embedded.gateway.storage.database import Caller as StorageCaller
 from pipeline.embedded.gateway.storage.database import StorageDatabase
 from pipeline.embedded.gateway.storage.errors import access_denied
-from pipeline.embedded.gateway.storage.signing import UrlSigner
+from pipeline.embedded.gateway.storage.signing import EXPIRED, UrlSigner, why_invalid
 from pipeline.embedded.gateway.tokens import Keys, Principal, Refused
 from pipeline.embedded.postgres import PostgresServer
 
-_KEYLESS = ("/auth/v1/.well-known/", "/auth/v1/health", "/storage/v1/status", "/realtime/v1/websocket")
+_KEYLESS = ("/auth/v1/.well-known/", "/auth/v1/health", "/realtime/v1/websocket")
 _KEYLESS += tuple("/storage/v1" + path for path in storage.PUBLIC_PATHS)
 
 _FORGET = "delete from realtime.messages where inserted_at < now() - interval '3 days'"
@@ -69,7 +69,7 @@ def create_app(postgres: PostgresServer, keys: Keys, blobs: Path, origin: list[s
         try:
             who = principal(request)
         except Refused as error:
-            raise access_denied(str(error)) from None
+            raise access_denied(_in_words_of_storage(error, request)) from None
         return StorageCaller(
             who.role, who.user_id, who.claims_json, request.method, request.url.path, _headers(request)
         )
@@ -128,6 +128,16 @@ def create_app(postgres: PostgresServer, keys: Keys, blobs: Path, origin: list[s
         ],
         lifespan=lifespan,
     )
+
+
+def _in_words_of_storage(refused: Refused, request: Request) -> str:
+    match str(refused):
+        case "JWT expired":
+            return EXPIRED
+        case "JWT could not be verified":
+            return why_invalid(request.headers.get("authorization", "").partition(" ")[2].strip())
+        case other:
+            return other
 
 
 async def _no_functions(request: Request) -> Response:

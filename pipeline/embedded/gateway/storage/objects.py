@@ -8,13 +8,13 @@ The real server writes everything that a client stores twice, and triggers on `s
 3. the final write, as service_role and without a user, under a lock on (bucket, name). When it raises, the new bytes
    are removed; when it has committed, the replaced ones are. It ends even when the client has hung up.
 
-A removal is one write, as the caller, committed.
+A removal is one write, as the caller, committed. A refusal is answered at once, while the client may still be sending;
+the server reads and drops the rest, so that the client comes to see it.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Coroutine
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
@@ -25,8 +25,9 @@ from starlette.responses import JSONResponse, Response
 
 from pipeline.embedded.gateway.storage import errors, names, rows
 from pipeline.embedded.gateway.storage.database import SERVICE, Caller, object_lock
-from pipeline.embedded.gateway.storage.incoming import content_length, decode_metadata, drain, open_body
-from pipeline.embedded.gateway.storage.service import Storage, json_body, text_of
+from pipeline.embedded.gateway.storage.incoming import content_length, decode_metadata, open_body
+from pipeline.embedded.gateway.storage.requests import Fields, json_body, query
+from pipeline.embedded.gateway.storage.service import Storage
 
 DRY_RUN_VERSION = "1"
 
@@ -34,38 +35,23 @@ DRY_RUN_VERSION = "1"
 async def upload(storage: Storage, request: Request) -> Response:
     """POST: a new object, or with `x-upsert: true` a new version of one."""
     upsert = request.headers.get("x-upsert") == "true"
-    return await _reading_all(request, _upload(storage, request, upsert=upsert))
+    return JSONResponse(await _upload(storage, request, upsert=upsert))
 
 
 async def update(storage: Storage, request: Request) -> Response:
     """PUT: as an upsert."""
-    return await _reading_all(request, _upload(storage, request, upsert=True))
+    return JSONResponse(await _upload(storage, request, upsert=True))
 
 
 async def upload_signed(storage: Storage, request: Request) -> Response:
     """PUT with a signed upload URL: as service_role, for the user who signed it."""
-    return await _reading_all(request, _upload_signed(storage, request))
+    return JSONResponse(await _upload_signed(storage, request))
 
 
 def place(request: Request) -> tuple[str, str]:
-    """The bucket and the object's name in the path; raises InvalidKey."""
-    return request.path_params["bucket"], names.check_object_name(request.path_params["name"])
-
-
-async def _reading_all(request: Request, work: Coroutine[Any, Any, dict[str, str]]) -> Response:
-    """The work's answer. The body of a refused request is read to its end, or the client would not see the refusal."""
-    try:
-        return JSONResponse(await work)
-    except (errors.StorageError, psycopg.Error) as error:
-        try:
-            answerable = await drain(request.stream())
-        except RuntimeError:  # the body has been read to its end
-            answerable = True
-        if not answerable:
-            refusal = error if isinstance(error, errors.StorageError) else errors.from_database(error)
-            refusal.closes_connection = True
-            raise refusal from None
-        raise
+    """The bucket and the object's name in the path; raises InvalidBucketName and InvalidKey."""
+    bucket = names.check_bucket_name(request.path_params["bucket"])
+    return bucket, names.check_object_name(request.path_params["name"])
 
 
 async def _upload(storage: Storage, request: Request, *, upsert: bool) -> dict[str, str]:
@@ -75,7 +61,7 @@ async def _upload(storage: Storage, request: Request, *, upsert: bool) -> dict[s
 
 async def _upload_signed(storage: Storage, request: Request) -> dict[str, str]:
     bucket, name = place(request)
-    grant = storage.signer.verify(request.query_params.get("token", ""), bucket, name, "upload")
+    grant = storage.signer.verify(query(request).text("token"), bucket, name, "upload")
     stored = await _store(storage, request, SERVICE, grant.owner, upsert=grant.upsert)
     return {"Key": stored["Key"]}
 
@@ -104,6 +90,7 @@ async def _store(
         declared["contentLength"] = incoming.declared_length
     trial = rows.Row(bucket, name, DRY_RUN_VERSION, owner, declared, incoming.user_metadata)
     await try_write(storage, caller, trial, "object.upload", upsert=upsert)
+    names.check_length(name)
     with storage.blobs.write() as blob:
         async for chunk in incoming.chunks:
             if chunk:
@@ -164,8 +151,11 @@ def _now() -> str:
 
 
 async def sign_upload(storage: Storage, request: Request) -> Response:
-    """POST: a URL under which one object may be uploaded within two hours. INSERT is checked now, and not again."""
-    bucket, name = place(request)
+    """POST: a URL under which one object may be uploaded within two hours. INSERT is checked now, and not again.
+
+    Whether the name can be used is found out with the upload.
+    """
+    bucket, name = request.path_params["bucket"], request.path_params["name"]
     caller = storage.identify(request)
     upsert = request.headers.get("x-upsert") == "true"
     user_metadata = decode_metadata(request.headers.get("x-metadata"))
@@ -189,17 +179,18 @@ async def move(storage: Storage, request: Request) -> Response:
     )
     if not tried[1] or not tried[2]:
         raise errors.no_such_key()
-    object_id = str(tried[1][0][0])
+    names.check_length(target[1])
     if source != target:
         await storage.finish(_move_finally(storage, source, target, version, caller.owner))
-    return JSONResponse({"message": "Successfully moved", "Id": object_id, "Key": target[1]})
+    return JSONResponse({"message": "Successfully moved"})
 
 
-def _source_and_target(body: dict[str, Any]) -> tuple[tuple[str, str], tuple[str, str]]:
+def _source_and_target(body: Fields) -> tuple[tuple[str, str], tuple[str, str]]:
     """Bucket and name of each; raises InvalidKey and InvalidRequest."""
-    source = (text_of(body, "bucketId"), names.check_object_name(text_of(body, "sourceKey")))
-    bucket = text_of(body, "destinationBucket") if body.get("destinationBucket") else source[0]
-    return source, (bucket, names.check_object_name(text_of(body, "destinationKey")))
+    body.require("bucketId", "sourceKey", "destinationKey")
+    source = (body.text("bucketId"), names.check_object_name(body.text("sourceKey")))
+    bucket = body.text("destinationBucket", "") or source[0]
+    return source, (bucket, names.check_object_name(body.text("destinationKey")))
 
 
 async def _move_finally(
@@ -244,13 +235,14 @@ async def copy(storage: Storage, request: Request) -> Response:
         raise errors.no_such_key()
     old_version, metadata = found[0][0], json.loads(found[0][1] or "{}")
     user_metadata = json.loads(found[0][2]) if found[0][2] else None
-    if body.get("copyMetadata") is False:
-        asked = body.get("metadata") or {}
-        metadata |= {key: asked[key] for key in ("cacheControl", "mimetype") if key in asked}
+    if body.values.get("copyMetadata", True) in (False, "false", 0):
+        asked = body.within("metadata")
+        metadata |= {key: asked.text(key) for key in ("cacheControl", "mimetype") if key in asked}
         user_metadata = decode_metadata(request.headers.get("x-metadata"))
     upsert = request.headers.get("x-upsert") == "true"
     trial = rows.Row(*target, DRY_RUN_VERSION, caller.owner, metadata, user_metadata)
     await try_write(storage, caller, trial, "object.copy", upsert=upsert)
+    names.check_length(target[1])
 
     version = str(uuid4())
     _duplicate(storage, old_version, version)
@@ -282,9 +274,7 @@ async def _remove_one(storage: Storage, caller: Caller, bucket: str, name: str) 
 
 async def remove_many(storage: Storage, request: Request) -> Response:
     """DELETE {prefixes: names}: those that the caller may delete, as rows; the others are passed over in silence."""
-    prefixes = (await json_body(request)).get("prefixes")
-    if not isinstance(prefixes, list) or not prefixes or not all(isinstance(name, str) for name in prefixes):
-        raise errors.invalid_request("body must have required property 'prefixes'")
+    prefixes = (await json_body(request)).texts("prefixes")
     bucket = request.path_params["bucket"]
     wanted = [name for name in prefixes if "\0" not in name]
     return await storage.finish(_remove_many(storage, storage.identify(request), bucket, wanted))
