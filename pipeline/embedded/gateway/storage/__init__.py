@@ -2,12 +2,13 @@
 
     objects.py   upload, move, copy, remove: the two-step write that triggers on storage.objects see
     reading.py   download, info, signed URLs      listing.py   lists       buckets.py   buckets
+    resumable.py uploads in parts       tus.py       their protocol  uploads.py  their state on disk
     rows.py      the statements                   database.py  sessions and callers
     incoming.py  bodies as they arrive            blobs.py     the bytes on disk
     names.py     which names pass                 errors.py    refusals    signing.py   tokens in URLs
+    requests.py  JSON bodies and queries
 
-What is left out is refused with 501 and its name: resumable uploads, S3, image transformations, vector and analytics
-buckets.
+What is left out is refused with 501 and its name: S3, image transformations, vector and analytics buckets.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from pipeline.embedded.gateway.storage import buckets, errors, listing, objects, reading
+from pipeline.embedded.gateway.storage import buckets, errors, listing, objects, reading, resumable
 from pipeline.embedded.gateway.storage.service import Handler, Storage, endpoint, target_of
 
 __all__ = ["Storage", "storage_routes"]
@@ -31,7 +32,7 @@ class _AnyPath(PathConvertor):
 
 register_url_convertor("path", _AnyPath())
 
-_EVERY_METHOD = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
+_EVERY_METHOD = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 _TABLE: list[tuple[str, str, Handler]] = [
     ("GET", "/bucket", buckets.list_all),
     ("POST", "/bucket", buckets.create),
@@ -60,8 +61,16 @@ _TABLE: list[tuple[str, str, Handler]] = [
     ("PUT", "/object/{bucket}/{name:path}", objects.update),
     ("DELETE", "/object/{bucket}/{name:path}", objects.remove),
 ]
+for _path, _by in (("/upload/resumable", resumable.by_token), ("/upload/resumable/sign", resumable.by_signature)):
+    _TABLE += [
+        ("OPTIONS", _path, resumable.options),
+        ("POST", _path, _by(resumable.create)),
+        ("OPTIONS", _path + "/{upload}", resumable.options),
+        ("PATCH", _path + "/{upload}", _by(resumable.patch)),
+        ("HEAD", _path + "/{upload}", _by(resumable.head)),
+        ("DELETE", _path + "/{upload}", _by(resumable.terminate)),
+    ]
 _LEFT_OUT = {
-    "/upload/resumable": "a resumable (TUS) upload",
     "/s3": "the S3 protocol",
     "/render/image": "an image transformation",
     "/vector": "a vector bucket",
@@ -77,7 +86,7 @@ PUBLIC_PATHS = (
     "/object/sign/",
     "/object/upload/sign/",
 )
-"""Where a request without an API key may lead, under GET and, with a signed upload URL, PUT."""
+"""Where a request without an API key may lead: to what is public, and to what a signed URL allows."""
 
 
 def storage_routes(storage: Storage) -> list[Route]:

@@ -24,12 +24,15 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from pipeline.embedded.gateway.storage import errors, names, rows
+from pipeline.embedded.gateway.storage.blobs import Stored
 from pipeline.embedded.gateway.storage.database import SERVICE, Caller, object_lock
 from pipeline.embedded.gateway.storage.incoming import content_length, decode_metadata, open_body
 from pipeline.embedded.gateway.storage.requests import Fields, json_body, query
 from pipeline.embedded.gateway.storage.service import Storage
 
 DRY_RUN_VERSION = "1"
+MAX_UNDECLARED_BYTES = 5 * 1024**3
+"""Bytes of a chunked body: what S3 takes in one piece. The bucket's limit is not compared, as by the real server."""
 
 
 async def upload(storage: Storage, request: Request) -> Response:
@@ -70,20 +73,18 @@ async def _store(
     storage: Storage, request: Request, caller: Caller, owner: str | None, *, upsert: bool
 ) -> dict[str, str]:
     bucket, name = place(request)
-    found = await storage.database.fetch(
-        "select file_size_limit, allowed_mime_types from storage.buckets where id = %s", (bucket,)
-    )
-    if not found:
-        raise errors.no_such_bucket()
-    bucket_limit, allowed = found[0]
-    limit = storage.size_limit if bucket_limit is None else min(bucket_limit, storage.size_limit)
+    limit, allowed = await bucket_rules(storage, bucket)
     incoming = await open_body(request)
     if names.is_folder_placeholder(name):
         limit = 0
     else:
         names.check_media_type(incoming.media_type, allowed)
-    if not incoming.is_form and (incoming.declared_length or 0) > limit:
-        raise errors.too_large()
+    if not incoming.is_form:
+        if incoming.declared_length is None:
+            # the real server counts nothing here; what the final write finds too large is refused there
+            limit = MAX_UNDECLARED_BYTES
+        elif incoming.declared_length > limit:
+            raise errors.too_large()
 
     declared: dict[str, Any] = {"mimetype": incoming.media_type}
     if incoming.declared_length is not None:
@@ -98,10 +99,21 @@ async def _store(
             if blob.size > limit:
                 raise errors.too_large()
         stored = blob.finish()
-    metadata = _metadata(stored.size, stored.etag, incoming.media_type, incoming.cache_control)
+    metadata = object_metadata(stored, incoming.media_type, incoming.cache_control)
     row = rows.Row(bucket, name, stored.version, owner, metadata, incoming.user_metadata or {})
-    object_id, _ = await storage.finish(_final_write(storage, row))
+    object_id, _ = await storage.finish(final_write(storage, row))
     return {"Id": object_id, "Key": f"{bucket}/{name}"}
+
+
+async def bucket_rules(storage: Storage, bucket: str) -> tuple[int, list[str] | None]:
+    """The bytes that a file may have, and the media types that the bucket allows. Raises NoSuchBucket."""
+    found = await storage.database.fetch(
+        "select file_size_limit, allowed_mime_types from storage.buckets where id = %s", (bucket,)
+    )
+    if not found:
+        raise errors.no_such_bucket()
+    limit, allowed = found[0]
+    return min(limit or storage.size_limit, storage.size_limit), allowed
 
 
 async def try_write(storage: Storage, caller: Caller, row: rows.Row, operation: str, *, upsert: bool) -> None:
@@ -112,8 +124,8 @@ async def try_write(storage: Storage, caller: Caller, row: rows.Row, operation: 
         raise errors.already_exists() from None
 
 
-async def _final_write(storage: Storage, row: rows.Row) -> tuple[str, str]:
-    """The id and the row as JSON. `row.version` has its bytes already."""
+async def final_write(storage: Storage, row: rows.Row) -> tuple[str, str]:
+    """The id and the row as JSON. `row.version` has its bytes already; when it is refused, they are removed."""
     try:
         results = await storage.database.write(
             object_lock(row.bucket, row.name),
@@ -123,7 +135,8 @@ async def _final_write(storage: Storage, row: rows.Row) -> tuple[str, str]:
     except BaseException as error:
         _drop_unless_committed(storage, row.version, error)
         raise
-    storage.blobs.remove(*(version for (version,) in results[1]))
+    # one that was cut off behind its commit is repeated with the version that it wrote
+    storage.blobs.remove(*(version for (version,) in results[1] if version != row.version))
     object_id, whole = results[2][0]
     return str(object_id), whole
 
@@ -134,14 +147,15 @@ def _drop_unless_committed(storage: Storage, version: str, error: BaseException)
         storage.blobs.remove(version)
 
 
-def _metadata(size: int, etag: str, media_type: str, cache_control: str) -> dict[str, Any]:
+def object_metadata(stored: Stored, media_type: str, cache_control: str) -> dict[str, Any]:
+    """The column `metadata` of an object whose bytes are there."""
     return {
-        "eTag": etag,
-        "size": size,
+        "eTag": stored.etag,
+        "size": stored.size,
         "mimetype": media_type,
         "cacheControl": cache_control,
         "lastModified": _now(),
-        "contentLength": size,
+        "contentLength": stored.size,
         "httpStatusCode": 200,
     }
 
@@ -247,7 +261,7 @@ async def copy(storage: Storage, request: Request) -> Response:
     version = str(uuid4())
     _duplicate(storage, old_version, version)
     row = rows.Row(*target, version, caller.owner, metadata | {"lastModified": _now()}, user_metadata)
-    object_id, whole = await storage.finish(_final_write(storage, row))
+    object_id, whole = await storage.finish(final_write(storage, row))
     return JSONResponse({"Id": object_id, "Key": "/".join(target), **json.loads(whole)})
 
 

@@ -17,6 +17,7 @@ from pipeline.embedded.gateway.storage import errors
 from pipeline.embedded.gateway.storage.blobs import BlobStore
 from pipeline.embedded.gateway.storage.database import Caller, StorageDatabase
 from pipeline.embedded.gateway.storage.signing import UrlSigner
+from pipeline.embedded.gateway.storage.uploads import UploadStore
 
 T = TypeVar("T")
 _STRAY_PERCENT = re.compile(rb"%(?![0-9A-Fa-f]{2})")
@@ -30,6 +31,7 @@ class Storage:
 
     database: StorageDatabase
     blobs: BlobStore
+    uploads: UploadStore
     signer: UrlSigner
     identify: Callable[[Request], Caller]
     size_limit: int = DEFAULT_SIZE_LIMIT
