@@ -40,28 +40,36 @@ TOO_LARGE = {
 }
 
 
-async def test_a_bucket_limits_the_size_however_the_bytes_are_sent(world: World) -> None:
+async def test_a_bucket_limits_the_size_of_a_form_and_of_a_body_with_a_length(world: World) -> None:
     service = await bucket(world, "small", file_size_limit=1000)
     files = service.client.from_("small")
     before = world.blobs()
     with pytest.raises(StorageApiError) as refusal:
         await files.upload("form", b"x" * 1001)
     assert (refusal.value.status, refusal.value.code) == ("413", "Payload too large")
-    for content in (b"x" * 1001, chunked(b"x" * 600, b"x" * 401)):
-        answer = await service.send("POST", "/object/small/raw", content=content)
-        assert (answer.status_code, answer.json()) == (400, TOO_LARGE)
+    answer = await service.send("POST", "/object/small/raw", content=b"x" * 1001)
+    assert (answer.status_code, answer.json()) == (400, TOO_LARGE)
     assert world.blobs() == before
     assert await world.rows("raw") == []
 
     await files.upload("form", b"x" * 1000)
     assert (await service.send("POST", "/object/small/raw", content=b"x" * 1000)).status_code == 200
-    assert (await service.send("POST", "/object/small/parts", content=chunked(b"x" * 1000))).status_code == 200
+
+
+async def test_a_bucket_does_not_limit_a_chunked_body(world: World) -> None:
+    """Nor does the real server: what holds there is what the final write refuses."""
+    service = await bucket(world, "lax", file_size_limit=1000)
+    answer = await service.send("POST", "/object/lax/parts", content=chunked(b"x" * 600, b"x" * 401))
+    assert answer.status_code == 200
 
 
 async def test_a_large_refused_body_is_read_so_that_the_client_sees_the_refusal(world: World) -> None:
     service = await bucket(world, "tiny", file_size_limit=10)
-    answer = await service.send("POST", "/object/tiny/a", content=chunked(*[b"x" * 65536] * 100))
+    answer = await service.send("POST", "/object/tiny/a", content=b"x" * 30_000_000)
     assert answer.json() == TOO_LARGE
+    answer = await world.person().send("POST", "/object/documents/x/b", content=chunked(*[b"x" * 65536] * 100))
+    assert answer.json()["statusCode"] == "403"
+    assert (await service.send("GET", "/bucket")).status_code == 200, "the connection can be used again"
     answer = await world.person().send("POST", f"/object/tiny/{'a' * 36}/b", content=b"x" * 5_000_000)
     assert answer.json() == TOO_LARGE
 
@@ -144,9 +152,6 @@ async def test_a_page_is_served_as_text(world: World) -> None:
         ("bytes=7-", 206, b"789"),
         ("bytes=-3", 206, b"789"),
         ("bytes=5-500", 206, b"56789"),
-        ("bytes=4-2", 200, b"0123456789"),
-        ("bytes=0-1,4-5", 200, b"0123456789"),
-        ("lines=1", 200, b"0123456789"),
     ],
 )
 async def test_ranges(world: World, asked: str, status: int, content: bytes) -> None:
@@ -158,11 +163,13 @@ async def test_ranges(world: World, asked: str, status: int, content: bytes) -> 
         assert answer.headers["content-range"].endswith("/10")
 
 
-async def test_a_range_behind_the_end_is_refused(world: World) -> None:
+@pytest.mark.parametrize("asked", ["bytes=10-", "bytes=4-2", "bytes=0-1,4-5", "lines=1", "bytes=-", "bytes=٣-"])
+async def test_what_is_no_single_range_within_the_file_is_refused(world: World, asked: str) -> None:
     user = world.person()
     await user.files.upload(f"{user.folder}/a", b"0123456789")
-    answer = await user.send("GET", f"/object/documents/{user.folder}/a", headers={"range": "bytes=10-"})
-    assert (answer.status_code, answer.json()["statusCode"], answer.json()["code"]) == (400, "416", "InvalidRange")
+    header = {"range": asked.encode()}
+    answer = await user.send("GET", f"/object/documents/{user.folder}/a", headers=header)
+    assert (answer.status_code, answer.json()["statusCode"], answer.json()["code"]) == (416, "416", "InvalidRange")
 
 
 async def test_an_unchanged_object_is_not_sent_again(world: World) -> None:
@@ -348,7 +355,7 @@ async def test_a_user_sees_only_the_buckets_that_a_policy_shows_and_makes_none(w
 
 @pytest.mark.parametrize(
     "path",
-    ["/upload/resumable", "/s3/documents/a", "/render/image/public/open/a", "/vector/ListIndexes", "/iceberg/v1"],
+    ["/s3/documents/a", "/render/image/public/open/a", "/vector/ListIndexes", "/iceberg/v1"],
 )
 async def test_what_is_not_supported_is_refused_by_name(world: World, path: str) -> None:
     answer = await world.service().send("POST", path, content=b"{}")

@@ -29,12 +29,15 @@ from pipeline.embedded.gateway.storage.blobs import BlobStore
 from pipeline.embedded.gateway.storage.database import Caller as StorageCaller
 from pipeline.embedded.gateway.storage.database import StorageDatabase
 from pipeline.embedded.gateway.storage.errors import access_denied
-from pipeline.embedded.gateway.storage.signing import UrlSigner
+from pipeline.embedded.gateway.storage.signing import EXPIRED, UrlSigner, why_invalid
+from pipeline.embedded.gateway.storage.uploads import UploadStore
 from pipeline.embedded.gateway.tokens import Keys, Principal, Refused
 from pipeline.embedded.postgres import PostgresServer
 
-_KEYLESS = ("/auth/v1/.well-known/", "/auth/v1/health", "/storage/v1/status", "/realtime/v1/websocket")
+_KEYLESS = ("/auth/v1/.well-known/", "/auth/v1/health", "/realtime/v1/websocket")
 _KEYLESS += tuple("/storage/v1" + path for path in storage.PUBLIC_PATHS)
+_BEARER_IS_ENOUGH = "/storage/v1/upload/resumable"
+"""The platform's own examples of resumable uploads send the user's token and no key."""
 
 _FORGET = "delete from realtime.messages where inserted_at < now() - interval '3 days'"
 """Hosted drops the partition of a day about then; here nothing else would."""
@@ -69,7 +72,7 @@ def create_app(postgres: PostgresServer, keys: Keys, blobs: Path, origin: list[s
         try:
             who = principal(request)
         except Refused as error:
-            raise access_denied(str(error)) from None
+            raise access_denied(_in_words_of_storage(error, request)) from None
         return StorageCaller(
             who.role, who.user_id, who.claims_json, request.method, request.url.path, _headers(request)
         )
@@ -83,7 +86,9 @@ def create_app(postgres: PostgresServer, keys: Keys, blobs: Path, origin: list[s
 
     login = postgres.url("authenticator")
     auth = Auth(postgres.url("supabase_auth_admin"), keys, lambda: origin[0], principal)
-    files = storage.Storage(StorageDatabase(login), BlobStore(blobs), UrlSigner(keys.jwt_secret), for_storage)
+    store = BlobStore(blobs)
+    uploads = UploadStore(blobs / "uploads", store)
+    files = storage.Storage(StorageDatabase(login), store, uploads, UrlSigner(keys.jwt_secret), for_storage)
     data = rest.RestDatabase(login)
     hub = Hub(login)
     sessions = AsyncConnectionPool(
@@ -95,9 +100,11 @@ def create_app(postgres: PostgresServer, keys: Keys, blobs: Path, origin: list[s
         async with await psycopg.AsyncConnection.connect(postgres.url("supabase_realtime_admin")) as connection:
             await connection.execute(_FORGET)
         await sessions.open()
+        sweeping = asyncio.create_task(uploads.sweep_forever(), name="expired uploads")
         try:
             yield
         finally:
+            sweeping.cancel()
             await hub.close()
             await asyncio.gather(files.close(), data.close(), auth.close(), sessions.close())
 
@@ -130,6 +137,16 @@ def create_app(postgres: PostgresServer, keys: Keys, blobs: Path, origin: list[s
     )
 
 
+def _in_words_of_storage(refused: Refused, request: Request) -> str:
+    match str(refused):
+        case "JWT expired":
+            return EXPIRED
+        case "JWT could not be verified":
+            return why_invalid(request.headers.get("authorization", "").partition(" ")[2].strip())
+        case other:
+            return other
+
+
 async def _no_functions(request: Request) -> Response:
     message = "The embedded Supabase does not run edge functions."
     return JSONResponse({"code": "NOT_SUPPORTED", "message": message}, 501)
@@ -153,6 +170,9 @@ class _KeyCheck:
             await self._app(scope, receive, send)
             return
         request = Request(scope)
+        if scope["path"].startswith(_BEARER_IS_ENOUGH) and "authorization" in request.headers:
+            await self._app(scope, receive, send)
+            return
         key = request.headers.get("apikey") or request.query_params.get("apikey")
         if key and self._keys.is_key(key):
             await self._app(scope, receive, send)

@@ -2,23 +2,24 @@
 
     objects.py   upload, move, copy, remove: the two-step write that triggers on storage.objects see
     reading.py   download, info, signed URLs      listing.py   lists       buckets.py   buckets
+    resumable.py uploads in parts       tus.py       their protocol  uploads.py  their state on disk
     rows.py      the statements                   database.py  sessions and callers
     incoming.py  bodies as they arrive            blobs.py     the bytes on disk
     names.py     which names pass                 errors.py    refusals    signing.py   tokens in URLs
+    requests.py  JSON bodies and queries
 
-What is left out is refused with 501 and its name: resumable uploads, S3, image transformations, vector and analytics
-buckets.
+What is left out is refused with 501 and its name: S3, image transformations, vector and analytics buckets.
 """
 
 from __future__ import annotations
 
 from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from pipeline.embedded.gateway.storage import buckets, errors, listing, objects, reading
-from pipeline.embedded.gateway.storage.service import Handler, Storage, endpoint
+from pipeline.embedded.gateway.storage import buckets, errors, listing, objects, reading, resumable
+from pipeline.embedded.gateway.storage.service import Handler, Storage, endpoint, target_of
 
 __all__ = ["Storage", "storage_routes"]
 
@@ -31,7 +32,7 @@ class _AnyPath(PathConvertor):
 
 register_url_convertor("path", _AnyPath())
 
-_EVERY_METHOD = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
+_EVERY_METHOD = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 _TABLE: list[tuple[str, str, Handler]] = [
     ("GET", "/bucket", buckets.list_all),
     ("POST", "/bucket", buckets.create),
@@ -55,26 +56,42 @@ _TABLE: list[tuple[str, str, Handler]] = [
     ("GET", "/object/info/authenticated/{bucket}/{name:path}", reading.info),
     ("GET", "/object/info/{bucket}/{name:path}", reading.info),
     ("DELETE", "/object/{bucket}", objects.remove_many),
-    ("GET", "/object/{bucket}/{name:path}", reading.download),
+    ("GET", "/object/{bucket}/{name:path}", reading.download_plain),
     ("POST", "/object/{bucket}/{name:path}", objects.upload),
     ("PUT", "/object/{bucket}/{name:path}", objects.update),
     ("DELETE", "/object/{bucket}/{name:path}", objects.remove),
 ]
+for _path, _by in (("/upload/resumable", resumable.by_token), ("/upload/resumable/sign", resumable.by_signature)):
+    _TABLE += [
+        ("OPTIONS", _path, resumable.options),
+        ("POST", _path, _by(resumable.create)),
+        ("OPTIONS", _path + "/{upload}", resumable.options),
+        ("PATCH", _path + "/{upload}", _by(resumable.patch)),
+        ("HEAD", _path + "/{upload}", _by(resumable.head)),
+        ("DELETE", _path + "/{upload}", _by(resumable.terminate)),
+    ]
 _LEFT_OUT = {
-    "/upload/resumable": "a resumable (TUS) upload",
     "/s3": "the S3 protocol",
     "/render/image": "an image transformation",
     "/vector": "a vector bucket",
     "/iceberg": "an analytics bucket",
     "/cdn": "purging a CDN's cache",
 }
-PUBLIC_PATHS = ("/object/public/", "/object/info/public/", "/object/sign/", "/object/upload/sign/")
-"""Where a request without an API key may lead, under GET and, with a signed upload URL, PUT."""
+_OWN_WORDS = ("bucket", "object", "upload", "s3", "render", "vector", "iceberg", "cdn")
+PUBLIC_PATHS = (
+    "/status",
+    "/version",
+    "/object/public/",
+    "/object/info/public/",
+    "/object/sign/",
+    "/object/upload/sign/",
+)
+"""Where a request without an API key may lead: to what is public, and to what a signed URL allows."""
 
 
 def storage_routes(storage: Storage) -> list[Route]:
     """All routes, relative to /storage/v1."""
-    routes = [Route("/status", _status, methods=["GET"])]
+    routes = [Route("/status", _status, methods=["GET"]), Route("/version", _version, methods=["GET"])]
     for prefix, feature in _LEFT_OUT.items():
         refuse = endpoint(storage, _refusal(feature))
         routes += [Route(path, refuse, methods=_EVERY_METHOD) for path in (prefix, prefix + "/{rest:path}")]
@@ -83,8 +100,11 @@ def storage_routes(storage: Storage) -> list[Route]:
 
 
 async def _no_route(storage: Storage, request: Request) -> Response:
-    message = f"Route {request.method}:{request.url.path} not found"
-    raise errors.StorageError(404, "NotFound", message, error="Not Found", http_status=404)
+    refusal = errors.no_such_route(request.method, target_of(request))
+    if request.path_params["rest"].partition("/")[0] in _OWN_WORDS:
+        raise refusal
+    # beyond its own paths it is the web framework that answers
+    return JSONResponse({"message": refusal.message, "error": refusal.error, "statusCode": 404}, 404)
 
 
 def _refusal(feature: str) -> Handler:
@@ -96,3 +116,7 @@ def _refusal(feature: str) -> Handler:
 
 async def _status(request: Request) -> Response:
     return Response(status_code=200)
+
+
+async def _version(request: Request) -> Response:
+    return Response("0.0.0", media_type="text/plain")

@@ -76,6 +76,17 @@ class BlobStore:
         version = str(uuid4())
         return BlobWriter(self._path(version), version)
 
+    def adopt(self, file: Path, version: str) -> None:
+        """Make a file of this disk the bytes of a version; FileNotFoundError when it is not there."""
+        file.replace(self._path(version))
+
+    def size(self, version: str) -> int | None:
+        """In bytes, or None when the version has none here."""
+        try:
+            return self._path(version).stat().st_size
+        except FileNotFoundError:
+            return None
+
     def open(self, version: str | None) -> BinaryIO:
         """The bytes of a version; FileNotFoundError when there are none."""
         return self._path(version).open("rb")

@@ -9,31 +9,33 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from pipeline.embedded.gateway.storage import errors, names
-from pipeline.embedded.gateway.storage.rows import uuid_or_none
-from pipeline.embedded.gateway.storage.service import Storage, json_body, text_of, whole_number
+from pipeline.embedded.gateway.storage.requests import json_body, query
+from pipeline.embedded.gateway.storage.rows import iso, uuid_or_none
+from pipeline.embedded.gateway.storage.service import Storage
 
 # `owner` is a text that is never null on the wire; storage3 refuses a bucket otherwise.
-_AS_JSON = """json_build_object('id', id, 'name', name, 'owner', coalesce(owner::text, ''), 'public', public,
-    'created_at', created_at, 'updated_at', updated_at, 'file_size_limit', file_size_limit,
-    'allowed_mime_types', allowed_mime_types, 'type', type)::text"""
+_AS_JSON = f"""jsonb_build_object('id', id, 'name', name, 'owner', coalesce(owner::text, ''), 'public', public,
+    'created_at', {iso("created_at")}, 'updated_at', {iso("updated_at")}, 'file_size_limit', file_size_limit,
+    'allowed_mime_types', allowed_mime_types)"""
 _SORTABLE = ("id", "name", "created_at", "updated_at")
+_CHANGEABLE = ("public", "file_size_limit", "allowed_mime_types")
 
 
 async def create(storage: Storage, request: Request) -> Response:
     """POST {name, id?, public?, file_size_limit?, allowed_mime_types?}."""
     body = await json_body(request)
-    name = names.check_bucket_name(text_of(body, "name"))
-    bucket = names.check_bucket_name(str(body.get("id") or name))
-    if body.get("type") not in (None, "STANDARD"):
+    name = names.check_bucket_name(body.text("name"))
+    bucket = names.check_bucket_name(body.text("id", "") or name)
+    if body.one_of("type", ("STANDARD", "ANALYTICS"), "STANDARD") == "ANALYTICS":
         raise errors.not_supported("an analytics bucket")
     caller = storage.identify(request)
     statement = (
         "insert into storage.buckets (id, name, owner, owner_id, public, file_size_limit, allowed_mime_types) "
         "values (%s, %s, %s::uuid, %s, %s, %s, %s)"
     )
-    limit = names.parse_size(body.get("file_size_limit"), storage.size_limit)
-    allowed = names.check_allowed_types(body.get("allowed_mime_types"))
-    values = (bucket, name, uuid_or_none(caller.owner), caller.owner, body.get("public") is True, limit, allowed)
+    limit = names.parse_size(body.values.get("file_size_limit"), storage.size_limit)
+    allowed = names.check_allowed_types(body.values.get("allowed_mime_types"))
+    values = (bucket, name, uuid_or_none(caller.owner), caller.owner, body.boolean("public"), limit, allowed)
     try:
         await storage.database.write(caller.scope("bucket.create"), (statement, values))
     except psycopg.errors.UniqueViolation:
@@ -43,24 +45,23 @@ async def create(storage: Storage, request: Request) -> Response:
 
 async def list_all(storage: Storage, request: Request) -> Response:
     """GET ?limit&offset&sortColumn&sortOrder&search."""
-    query = request.query_params
-    column, direction = query.get("sortColumn", "name"), query.get("sortOrder", "asc")
-    if column not in _SORTABLE or direction not in ("asc", "desc"):
-        raise errors.invalid_request("querystring/sortColumn must be equal to one of the allowed values")
+    asked = query(request)
+    column = asked.one_of("sortColumn", _SORTABLE, "name")
+    direction = asked.one_of("sortOrder", ("asc", "desc"), "asc")
     statement = (
-        f"select {_AS_JSON} from storage.buckets where strpos(name, %s) > 0 or %s = '' "  # noqa: S608
-        f"order by {column} {direction} limit %s offset %s"
+        f"select ({_AS_JSON} || jsonb_build_object('type', type))::text from storage.buckets "  # noqa: S608
+        f"where strpos(name, %s) > 0 or %s = '' order by {column} {direction} limit %s offset %s"
     )
-    search = query.get("search", "").replace("\0", "")
-    limit = whole_number(query["limit"], "limit", None, minimum=1) if "limit" in query else None
-    offset = whole_number(query.get("offset"), "offset", 0, minimum=0)
+    search = asked.text("search", "").replace("\0", "")
+    limit = asked.integer("limit", minimum=1) if "limit" in asked else None
+    offset = asked.integer("offset", 0, minimum=0)
     scope = storage.identify(request).scope("bucket.list")
     found = await storage.database.read(scope, (statement, (search, search, limit, offset)))
     return Response("[" + ",".join(row for (row,) in found[1]) + "]", media_type="application/json")
 
 
 async def get(storage: Storage, request: Request) -> Response:
-    statement = f"select {_AS_JSON} from storage.buckets where id = %s"  # noqa: S608
+    statement = f"select {_AS_JSON}::text from storage.buckets where id = %s"  # noqa: S608
     scope = storage.identify(request).scope("bucket.get")
     found = await storage.database.read(scope, (statement, (request.path_params["bucket"],)))
     if not found[1]:
@@ -72,14 +73,15 @@ async def update(storage: Storage, request: Request) -> Response:
     """PUT {public?, file_size_limit?, allowed_mime_types?}: what is left out stays."""
     body = await json_body(request)
     changes: dict[str, Any] = {}
-    if "public" in body and body["public"] is not None:
-        changes["public"] = body["public"] is True
+    if body.values.get("public") is not None:
+        changes["public"] = body.boolean("public")
     if "file_size_limit" in body:
-        changes["file_size_limit"] = names.parse_size(body["file_size_limit"], storage.size_limit)
+        changes["file_size_limit"] = names.parse_size(body.values["file_size_limit"], storage.size_limit)
     if "allowed_mime_types" in body:
-        changes["allowed_mime_types"] = names.check_allowed_types(body["allowed_mime_types"])
+        changes["allowed_mime_types"] = names.check_allowed_types(body.values["allowed_mime_types"])
     if not changes:
-        raise errors.invalid_request("No content provided")
+        missing = (f"body must have required property '{key}'" for key in _CHANGEABLE)
+        raise errors.invalid(", ".join((*missing, "body must match a schema in anyOf")))
     assignments = ", ".join(f"{column} = %s" for column in changes)
     statement = f"update storage.buckets set {assignments}, updated_at = now() where id = %s returning id"  # noqa: S608
     scope = storage.identify(request).scope("bucket.update")
@@ -90,21 +92,21 @@ async def update(storage: Storage, request: Request) -> Response:
 
 
 async def empty(storage: Storage, request: Request) -> Response:
-    """POST: remove every object in one transaction, as service_role, for a caller who sees the bucket and one of them.
+    """POST with a service key: remove every object in one transaction.
 
-    The real server queues this and answers at once; here it is done when the answer comes.
+    The real server queues this and answers at once, so that is what its answer says; here it is done by then.
     """
     bucket = request.path_params["bucket"]
+    caller = storage.identify(request)
+    if caller.role != "service_role":
+        raise errors.invalid_role()
     seen = await storage.database.read(
-        storage.identify(request).scope("bucket.empty"),
-        ("select 1 from storage.buckets where id = %s", (bucket,)),
-        ("select 1 from storage.objects where bucket_id = %s limit 1", (bucket,)),
+        caller.scope("bucket.empty"), ("select 1 from storage.buckets where id = %s", (bucket,))
     )
     if not seen[1]:
         raise errors.no_such_bucket()
-    if seen[2]:
-        await storage.finish(_empty(storage, bucket))
-    return JSONResponse({"message": "Successfully emptied"})
+    await storage.finish(_empty(storage, bucket))
+    return JSONResponse({"message": "Empty bucket has been queued. Completion may take up to an hour."})
 
 
 async def _empty(storage: Storage, bucket: str) -> None:

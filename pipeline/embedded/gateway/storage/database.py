@@ -66,6 +66,7 @@ class Caller:
 
 
 SERVICE = Caller("service_role", claims='{"role": "service_role"}')
+ANON = Caller("anon", claims='{"role": "anon"}')
 
 
 def object_lock(bucket: str, name: str) -> Step:

@@ -28,13 +28,10 @@ class StorageError(Exception):
         self.message = message
         self.error = error or code
         self.http_status = http_status or (500 if status == 500 else 400)
-        self.closes_connection = False
-        """The client is still sending what nobody will read."""
 
     def response(self) -> JSONResponse:
-        headers = {"connection": "close"} if self.closes_connection else None
         body = {"statusCode": str(self.status), "error": self.error, "code": self.code, "message": self.message}
-        return JSONResponse(body, status_code=self.http_status, headers=headers)
+        return JSONResponse(body, status_code=self.http_status)
 
 
 def no_such_bucket() -> StorageError:
@@ -79,12 +76,42 @@ def invalid_mime_type(media_type: str) -> StorageError:
     return StorageError(415, "InvalidMimeType", f"mime type {media_type} is not supported", error="invalid_mime_type")
 
 
+def invalid_content_type() -> StorageError:
+    return StorageError(415, "InvalidMimeType", "Invalid Content-Type header", error="invalid_mime_type")
+
+
 def invalid_request(message: str) -> StorageError:
     return StorageError(400, "InvalidRequest", message)
 
 
+def invalid(message: str) -> StorageError:
+    """What the validator of bodies and queries refuses, in its words."""
+    return StorageError(400, "InvalidRequest", message, error="Error")
+
+
+def unreadable(message: str) -> StorageError:
+    """A body that is no JSON."""
+    return StorageError(400, "InvalidRequest", message, error="FastifyError")
+
+
+def invalid_parameter(message: str) -> StorageError:
+    return StorageError(400, "InvalidParameter", message)
+
+
+def no_such_route(method: str, target: str) -> StorageError:
+    return StorageError(404, "InvalidRequest", f"Route {method}:{target} not found", error="Not Found", http_status=404)
+
+
+def invalid_role() -> StorageError:
+    return StorageError(403, "AccessDenied", "Access denied: Invalid role", error="Unauthorized", http_status=403)
+
+
+def internal() -> StorageError:
+    return StorageError(500, "InternalError", "Internal Server Error", error="Internal")
+
+
 def invalid_range() -> StorageError:
-    return StorageError(416, "InvalidRange", "The requested range is not satisfiable", error="invalid_range")
+    return StorageError(416, "InvalidRange", "invalid range provided", error="invalid_range", http_status=416)
 
 
 def invalid_token(message: str) -> StorageError:
@@ -120,7 +147,7 @@ def from_database(error: psycopg.Error) -> StorageError:
                 "new row violates row-level security policy" if "row-level security" in message else message
             )
         case "22P02":
-            return StorageError(400, "InvalidParameter", message)
+            return invalid_parameter(message)
         case "23505":
             return already_exists("ResourceAlreadyExists")
         case "23503" if "is still referenced" in (error.diag.message_detail or ""):

@@ -1,7 +1,8 @@
 """The body of an upload, read as it arrives: a multipart form with one file, or the bare bytes.
 
 supabase-py sends a form whose file is named `file`, supabase-js one whose file has an empty name, or bare bytes. What
-describes the file comes ahead of it in either form, so that the permission is tried before the bytes move.
+describes the file comes ahead of it in either form, so that the permission is tried before the bytes move; a field
+behind a file counts when it comes with the file's first bytes, as with the real server.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
 from pipeline.embedded.gateway.storage import errors
+from pipeline.embedded.gateway.storage.requests import check_content_type
 
 MAX_FIELD_BYTES = 1024 * 1024
-"""All fields of a form together, its file left out; the user's metadata is the one that can be long."""
-MAX_DRAINED_BYTES = 64 * 1024 * 1024
-"""How much of a refused body is read and dropped, so that the client comes to read the refusal."""
+"""What is read of one field of a form. The rest is dropped, as by the real server: longer metadata is no JSON then."""
+MAX_FORM_BYTES = 64 * 1024 * 1024
+"""All fields of a form together, its file left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,7 @@ def decode_metadata(header: str | None) -> dict[str, Any] | None:
 
 async def open_body(request: Request) -> Incoming:
     """Read the request up to the first byte of the file."""
+    check_content_type(request)
     media_type = request.headers.get("content-type", "")
     if media_type.startswith("multipart/form-data"):
         return await _open_form(request, media_type)
@@ -65,16 +68,6 @@ async def open_body(request: Request) -> Incoming:
         chunks=request.stream(),
         is_form=False,
     )
-
-
-async def drain(chunks: AsyncIterator[bytes]) -> bool:
-    """Read the rest of a refused body and drop it; False when it is so long that the connection has to go instead."""
-    dropped = 0
-    async for chunk in chunks:
-        dropped += len(chunk)
-        if dropped > MAX_DRAINED_BYTES:
-            return False
-    return True
 
 
 async def _open_form(request: Request, content_type: str) -> Incoming:
@@ -113,7 +106,7 @@ async def _file_of(form: _Form, stream: AsyncIterator[bytes]) -> AsyncIterator[b
             break
         form.feed(chunk)
     if not form.complete:
-        raise errors.invalid_request("Unexpected end of form")
+        raise errors.invalid_request("Request stream closed before upload could begin")
 
 
 def _object(text: bytes) -> dict[str, Any] | None:
@@ -122,7 +115,7 @@ def _object(text: bytes) -> dict[str, Any] | None:
 
 
 class _Form:
-    """A multipart form while it is parsed: the fields ahead of its first file, then that file's bytes."""
+    """A multipart form while it is parsed: fields and the bytes of its first file."""
 
     def __init__(self, content_type: str) -> None:
         _, options = parse_options_header(content_type)
@@ -133,7 +126,7 @@ class _Form:
         self.media_type = "application/octet-stream"
         self.in_file = False
         self.complete = False
-        self._done = False
+        self._storing = False
         self._pending: list[bytes] = []
         self._field: str | None = None
         self._value = bytearray()
@@ -178,13 +171,12 @@ class _Form:
         self._header = [bytearray(), bytearray()]
 
     def _end_headers(self) -> None:
-        if self.in_file:
-            # one file a request; whatever follows it is parsed and dropped
-            self._done = True
-            return
         _, options = parse_options_header(self._headers.get(b"content-disposition", b""))
         if b"filename" in options or b"filename*" in options:
-            self.in_file = True
+            # one file a request; another one is parsed and dropped
+            self._storing, self.in_file = not self.in_file, True
+            if not self._storing:
+                return
             declared = self._headers.get(b"content-type", b"").decode("latin-1").strip()
             self.media_type = declared or self.media_type
         else:
@@ -192,20 +184,19 @@ class _Form:
             self._value = bytearray()
 
     def _data(self, data: bytes, start: int, end: int) -> None:
-        if self.in_file:
-            if not self._done:
+        if self._field is None:
+            if self._storing:
                 self._pending.append(data[start:end])
             return
         self._field_bytes += end - start
-        if self._field_bytes > MAX_FIELD_BYTES:
-            raise errors.too_large("user_metadata")
-        self._value += data[start:end]
+        if self._field_bytes > MAX_FORM_BYTES:
+            raise errors.too_large("form")
+        self._value += data[start : min(end, start + MAX_FIELD_BYTES - len(self._value))]
 
     def _end_part(self) -> None:
         if self._field is not None:
             self.fields.setdefault(self._field, bytes(self._value))
-        if self.in_file:
-            self._done = True
+        self._storing = False
 
     def _end(self) -> None:
         self.complete = True

@@ -10,32 +10,39 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from pipeline.embedded.gateway.storage import errors
-from pipeline.embedded.gateway.storage.service import Storage, json_body, whole_number
+from pipeline.embedded.gateway.storage.requests import Fields, json_body
+from pipeline.embedded.gateway.storage.rows import iso
+from pipeline.embedded.gateway.storage.service import Storage
 
 _SORTABLE = ("name", "updated_at", "created_at", "last_accessed_at")
+_SORTABLE_BY_CURSOR = ("name", "updated_at", "created_at")
 _MAX_ROWS = 1500
 
-# A name that goes on behind `prefix || search` with a further slash stands for its folder. Names compare without case.
-_ENTRIES = """
+_AS_JSON = f"""jsonb_build_object('name', name, 'id', id, 'updated_at', {iso("updated_at")},
+    'created_at', {iso("created_at")}, 'last_accessed_at', {iso("last_accessed_at")}, 'metadata', metadata)"""
+
+# A name that goes on behind `prefix || search` with a further slash stands for its folder, which is sorted with that
+# slash. Names compare without case.
+_ENTRIES = f"""
 with visible as (
     select o.*, length(%(prefix)s) as shown_from, strpos(substr(o.name, length(%(start)s) + 1), '/') as slash
     from storage.objects as o
     where o.bucket_id = %(bucket)s and starts_with(lower(o.name), lower(%(start)s))
 ), entries as (
-    select distinct on (entry) entry as name, null::uuid as id, null::timestamptz as updated_at,
+    select distinct on (entry) entry as name, entry || '/' as path, null::uuid as id, null::timestamptz as updated_at,
         null::timestamptz as created_at, null::timestamptz as last_accessed_at, null::jsonb as metadata
     from visible, substr(name, shown_from + 1, length(%(start)s) - shown_from + slash - 1) as entry
     where slash > 0
     union all
-    select substr(name, shown_from + 1), id, updated_at, created_at, last_accessed_at, metadata
-    from visible where slash = 0
+    select entry, entry, id, updated_at, created_at, last_accessed_at, metadata
+    from visible, substr(name, shown_from + 1) as entry where slash = 0
 ), page as (
-    select * from entries order by {order} limit %(limit)s offset %(offset)s
+    select * from entries order by {{order}} limit %(limit)s offset %(offset)s
 )
-select coalesce(json_agg(page order by {order}), '[]')::text from page
-"""
+select coalesce(jsonb_agg({_AS_JSON} order by {{order}}), '[]')::text from page
+"""  # noqa: S608
 
-_FLAT = """
+_FLAT = f"""
 with entries as (
     select distinct on (case when folder then entry end, case when folder then null else name end)
         entry as name, folder, case when not folder then id end as id,
@@ -48,27 +55,28 @@ with entries as (
         lateral (select case when folder then left(name, length(%(prefix)s) + slash) else name end as entry) as shown
     where bucket_id = %(bucket)s and starts_with(name, %(prefix)s)
 ), page as (
-    select * from entries order by {order} limit %(limit)s offset %(offset)s
+    select * from entries order by {{order}} limit %(limit)s offset %(offset)s
 )
-select coalesce(json_agg(page order by {order}), '[]')::text from page
-"""
+select coalesce(jsonb_agg({_AS_JSON} || jsonb_build_object('folder', folder) order by {{order}}), '[]')::text from page
+"""  # noqa: S608
 
 
 async def list_folder(storage: Storage, request: Request) -> Response:
     """POST {prefix, limit, offset, sortBy, search}: the files and folders right under a folder; folders have no id."""
     body = await json_body(request)
-    prefix = _text(body, "prefix")
+    body.require("prefix")
+    prefix = _storable(body.text("prefix"))
     if prefix and not prefix.endswith("/"):
         prefix += "/"
-    column, direction = _sorting(body.get("sortBy"))
-    by_name = f'lower(name) collate "C" {direction}, name collate "C" {direction}'
+    column, direction = _sorting(body, _SORTABLE)
+    by_name = f'lower(path) collate "C" {direction}, path collate "C" {direction}'
     order = by_name if column == "name" else f"id is not null, {column} {direction}, {by_name}"
     parameters = {
         "bucket": request.path_params["bucket"],
         "prefix": prefix,
-        "start": prefix + _text(body, "search"),
-        "limit": min(whole_number(body.get("limit"), "body/limit", 100, minimum=1), _MAX_ROWS),
-        "offset": whole_number(body.get("offset"), "body/offset", 0, minimum=0),
+        "start": prefix + _storable(body.text("search", "")),
+        "limit": min(body.integer("limit", 100, minimum=1), _MAX_ROWS),
+        "offset": body.integer("offset", 0, minimum=0),
     }
     scope = storage.identify(request).scope("object.list")
     result = await storage.database.read(scope, (_ENTRIES.format(order=order), parameters))
@@ -76,59 +84,62 @@ async def list_folder(storage: Storage, request: Request) -> Response:
 
 
 async def list_by_cursor(storage: Storage, request: Request) -> Response:
-    """POST {prefix, limit, cursor, with_delimiter, sortBy}: full names; `nextCursor` leads to the next page."""
+    """POST {prefix, limit, cursor, with_delimiter, sortBy}: full names; `nextCursor` leads to the next page.
+
+    With a delimiter, what lies under a folder is that folder, and each entry has its name below the prefix as `key`.
+    """
     body = await json_body(request)
-    column, direction = _sorting(body.get("sortBy"))
-    limit = min(whole_number(body.get("limit"), "body/limit", 1000, minimum=1), 1000)
-    offset = _decode_cursor(body.get("cursor"))
+    column, direction = _sorting(body, _SORTABLE_BY_CURSOR)
+    limit = min(body.integer("limit", 1000, minimum=1), 1000)
+    offset = _decode_cursor(body.text("cursor", ""))
+    prefix, folders = _storable(body.text("prefix", "")), body.boolean("with_delimiter")
     by_name = f'name collate "C" {direction}'
     order = by_name if column == "name" else f"id is not null, {column} {direction}, {by_name}"
     parameters = {
         "bucket": request.path_params["bucket"],
-        "prefix": _text(body, "prefix"),
-        "folders": bool(body.get("with_delimiter")),
+        "prefix": prefix,
+        "folders": folders,
         "limit": limit + 1,
         "offset": offset,
     }
     scope = storage.identify(request).scope("object.list_v2")
     result = await storage.database.read(scope, (_FLAT.format(order=order), parameters))
     entries = json.loads(result[1][0][0])
-    more = len(entries) > limit
-    folders, objects = [], []
+    answer: dict[str, Any] = {"hasNext": len(entries) > limit, "folders": [], "objects": []}
     for entry in entries[:limit]:
-        entry["key"] = entry["name"]
-        (folders if entry.pop("folder") else objects).append(entry)
-    answer: dict[str, Any] = {"hasNext": more, "folders": folders, "objects": objects}
-    if more:
+        is_folder = entry.pop("folder")
+        name = entry["name"]
+        if is_folder:
+            # a folder whose name is empty keeps no slash of its own
+            entry["name"] = name.rstrip("/") + "/"
+        if folders:
+            entry["key"] = name[len(prefix) :].removesuffix("/")
+        answer["folders" if is_folder else "objects"].append(entry)
+    if answer["hasNext"]:
         answer["nextCursor"] = base64.b64encode(f"offset:{offset + limit}".encode()).decode()
+        answer["nextCursorKey"] = entries[limit - 1]["name"]
     return JSONResponse(answer)
 
 
-def _text(body: dict[str, Any], key: str) -> str:
-    value = body.get(key) or ""
-    if not isinstance(value, str) or "\0" in value:
-        raise errors.invalid_request(f"body/{key} must be string")
-    return value
+def _storable(text: str) -> str:
+    if "\0" in text:
+        raise errors.invalid_request("a text holds a character that Postgres cannot store")
+    return text
 
 
-def _sorting(asked: Any) -> tuple[str, str]:
+def _sorting(body: Fields, sortable: tuple[str, ...]) -> tuple[str, str]:
     """Column and direction, each one of ours; an unknown one is refused."""
-    asked = asked if isinstance(asked, dict) else {}
-    column, direction = asked.get("column") or "name", asked.get("order") or "asc"
-    if column not in _SORTABLE:
-        raise errors.invalid_request("body/sortBy/column must be equal to one of the allowed values")
-    if direction not in ("asc", "desc"):
-        raise errors.invalid_request("body/sortBy/order must be equal to one of the allowed values")
-    return column, direction
+    asked = body.within("sortBy")
+    return asked.one_of("column", sortable, "name"), asked.one_of("order", ("asc", "desc"), "asc")
 
 
-def _decode_cursor(cursor: Any) -> int:
+def _decode_cursor(cursor: str) -> int:
     if not cursor:
         return 0
     try:
         label, _, offset = base64.b64decode(cursor).decode().partition(":")
-        if label != "offset":
+        if label != "offset" or not offset.isascii() or not offset.isdigit():
             raise ValueError(label)
-        return whole_number(offset, "cursor", None, minimum=0)
-    except (TypeError, ValueError):
-        raise errors.invalid_request("Invalid Parameter continuation token") from None
+        return min(int(offset[:12]), 2**31 - 1)
+    except ValueError:
+        raise errors.invalid_parameter("Invalid Parameter continuation token") from None

@@ -11,6 +11,12 @@ _OBJECT_NAME = re.compile(r"[A-Za-z0-9_/!.*'() &$=@;:+,?-]+")
 _BUCKET_NAME = re.compile(r"[A-Za-z0-9_!.*'() &$=@;:+,?-]{1,100}")
 _ALLOWED_TYPE = re.compile(r"[a-zA-Z0-9\-+.]+/([a-zA-Z0-9\-+.]+(;\s*charset=[a-zA-Z0-9\-]+)?|\*)")
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)(gb|mb|kb|b)", re.IGNORECASE)
+_BAD_SIZE = (
+    'body/file_size_limit must be integer, body/file_size_limit must pass "finite" keyword validation, '
+    'body/file_size_limit must match pattern "^[0-9]+(?:\\.[0-9]+)?(?:[gG][bB]|[mM][bB]|[kK][bB]|[bB])$", '
+    "body/file_size_limit must match a schema in anyOf"
+)
+_MAX_PART_BYTES = 255
 _UNITS = {"gb": 10**9, "mb": 10**6, "kb": 10**3, "b": 1}
 
 
@@ -19,6 +25,12 @@ def check_object_name(name: str) -> str:
     if not _OBJECT_NAME.fullmatch(name):
         raise errors.invalid_key(name)
     return name
+
+
+def check_length(name: str) -> None:
+    """The real server keeps an object under its name, and breaks at a folder or file of more than 255 bytes."""
+    if any(len(part.encode()) > _MAX_PART_BYTES for part in name.split("/")):
+        raise errors.internal()
 
 
 def check_bucket_name(name: str) -> str:
@@ -50,7 +62,7 @@ def check_allowed_types(allowed: object) -> list[str] | None:
     if allowed is None:
         return None
     if not isinstance(allowed, list) or not all(isinstance(entry, str) for entry in allowed):
-        raise errors.invalid_request("body/allowed_mime_types must be array of strings")
+        raise errors.invalid("body/allowed_mime_types must be array")
     entries = [entry for entry in allowed if entry]
     for entry in entries:
         if entry != "*" and (len(entry) > 1000 or not _ALLOWED_TYPE.fullmatch(entry)):
@@ -70,7 +82,7 @@ def parse_size(value: object, limit: int) -> int | None:
         except (TypeError, ValueError, OverflowError):
             size = -1
     if size < 0 or isinstance(value, bool):
-        raise errors.invalid_request("Invalid file size format, hint: use 20GB / 20MB / 30KB / 3B")
+        raise errors.invalid(_BAD_SIZE)
     if size > limit:
         raise errors.too_large()
     return size

@@ -8,13 +8,13 @@ The real server writes everything that a client stores twice, and triggers on `s
 3. the final write, as service_role and without a user, under a lock on (bucket, name). When it raises, the new bytes
    are removed; when it has committed, the replaced ones are. It ends even when the client has hung up.
 
-A removal is one write, as the caller, committed.
+A removal is one write, as the caller, committed. A refusal is answered at once, while the client may still be sending;
+the server reads and drops the rest, so that the client comes to see it.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Coroutine
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
@@ -24,48 +24,37 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from pipeline.embedded.gateway.storage import errors, names, rows
+from pipeline.embedded.gateway.storage.blobs import Stored
 from pipeline.embedded.gateway.storage.database import SERVICE, Caller, object_lock
-from pipeline.embedded.gateway.storage.incoming import content_length, decode_metadata, drain, open_body
-from pipeline.embedded.gateway.storage.service import Storage, json_body, text_of
+from pipeline.embedded.gateway.storage.incoming import content_length, decode_metadata, open_body
+from pipeline.embedded.gateway.storage.requests import Fields, json_body, query
+from pipeline.embedded.gateway.storage.service import Storage
 
 DRY_RUN_VERSION = "1"
+MAX_UNDECLARED_BYTES = 5 * 1024**3
+"""Bytes of a chunked body: what S3 takes in one piece. The bucket's limit is not compared, as by the real server."""
 
 
 async def upload(storage: Storage, request: Request) -> Response:
     """POST: a new object, or with `x-upsert: true` a new version of one."""
     upsert = request.headers.get("x-upsert") == "true"
-    return await _reading_all(request, _upload(storage, request, upsert=upsert))
+    return JSONResponse(await _upload(storage, request, upsert=upsert))
 
 
 async def update(storage: Storage, request: Request) -> Response:
     """PUT: as an upsert."""
-    return await _reading_all(request, _upload(storage, request, upsert=True))
+    return JSONResponse(await _upload(storage, request, upsert=True))
 
 
 async def upload_signed(storage: Storage, request: Request) -> Response:
     """PUT with a signed upload URL: as service_role, for the user who signed it."""
-    return await _reading_all(request, _upload_signed(storage, request))
+    return JSONResponse(await _upload_signed(storage, request))
 
 
 def place(request: Request) -> tuple[str, str]:
-    """The bucket and the object's name in the path; raises InvalidKey."""
-    return request.path_params["bucket"], names.check_object_name(request.path_params["name"])
-
-
-async def _reading_all(request: Request, work: Coroutine[Any, Any, dict[str, str]]) -> Response:
-    """The work's answer. The body of a refused request is read to its end, or the client would not see the refusal."""
-    try:
-        return JSONResponse(await work)
-    except (errors.StorageError, psycopg.Error) as error:
-        try:
-            answerable = await drain(request.stream())
-        except RuntimeError:  # the body has been read to its end
-            answerable = True
-        if not answerable:
-            refusal = error if isinstance(error, errors.StorageError) else errors.from_database(error)
-            refusal.closes_connection = True
-            raise refusal from None
-        raise
+    """The bucket and the object's name in the path; raises InvalidBucketName and InvalidKey."""
+    bucket = names.check_bucket_name(request.path_params["bucket"])
+    return bucket, names.check_object_name(request.path_params["name"])
 
 
 async def _upload(storage: Storage, request: Request, *, upsert: bool) -> dict[str, str]:
@@ -75,7 +64,7 @@ async def _upload(storage: Storage, request: Request, *, upsert: bool) -> dict[s
 
 async def _upload_signed(storage: Storage, request: Request) -> dict[str, str]:
     bucket, name = place(request)
-    grant = storage.signer.verify(request.query_params.get("token", ""), bucket, name, "upload")
+    grant = storage.signer.verify(query(request).text("token"), bucket, name, "upload")
     stored = await _store(storage, request, SERVICE, grant.owner, upsert=grant.upsert)
     return {"Key": stored["Key"]}
 
@@ -84,26 +73,25 @@ async def _store(
     storage: Storage, request: Request, caller: Caller, owner: str | None, *, upsert: bool
 ) -> dict[str, str]:
     bucket, name = place(request)
-    found = await storage.database.fetch(
-        "select file_size_limit, allowed_mime_types from storage.buckets where id = %s", (bucket,)
-    )
-    if not found:
-        raise errors.no_such_bucket()
-    bucket_limit, allowed = found[0]
-    limit = storage.size_limit if bucket_limit is None else min(bucket_limit, storage.size_limit)
+    limit, allowed = await bucket_rules(storage, bucket)
     incoming = await open_body(request)
     if names.is_folder_placeholder(name):
         limit = 0
     else:
         names.check_media_type(incoming.media_type, allowed)
-    if not incoming.is_form and (incoming.declared_length or 0) > limit:
-        raise errors.too_large()
+    if not incoming.is_form:
+        if incoming.declared_length is None:
+            # the real server counts nothing here; what the final write finds too large is refused there
+            limit = MAX_UNDECLARED_BYTES
+        elif incoming.declared_length > limit:
+            raise errors.too_large()
 
     declared: dict[str, Any] = {"mimetype": incoming.media_type}
     if incoming.declared_length is not None:
         declared["contentLength"] = incoming.declared_length
     trial = rows.Row(bucket, name, DRY_RUN_VERSION, owner, declared, incoming.user_metadata)
     await try_write(storage, caller, trial, "object.upload", upsert=upsert)
+    names.check_length(name)
     with storage.blobs.write() as blob:
         async for chunk in incoming.chunks:
             if chunk:
@@ -111,10 +99,21 @@ async def _store(
             if blob.size > limit:
                 raise errors.too_large()
         stored = blob.finish()
-    metadata = _metadata(stored.size, stored.etag, incoming.media_type, incoming.cache_control)
+    metadata = object_metadata(stored, incoming.media_type, incoming.cache_control)
     row = rows.Row(bucket, name, stored.version, owner, metadata, incoming.user_metadata or {})
-    object_id, _ = await storage.finish(_final_write(storage, row))
+    object_id, _ = await storage.finish(final_write(storage, row))
     return {"Id": object_id, "Key": f"{bucket}/{name}"}
+
+
+async def bucket_rules(storage: Storage, bucket: str) -> tuple[int, list[str] | None]:
+    """The bytes that a file may have, and the media types that the bucket allows. Raises NoSuchBucket."""
+    found = await storage.database.fetch(
+        "select file_size_limit, allowed_mime_types from storage.buckets where id = %s", (bucket,)
+    )
+    if not found:
+        raise errors.no_such_bucket()
+    limit, allowed = found[0]
+    return min(limit or storage.size_limit, storage.size_limit), allowed
 
 
 async def try_write(storage: Storage, caller: Caller, row: rows.Row, operation: str, *, upsert: bool) -> None:
@@ -125,8 +124,8 @@ async def try_write(storage: Storage, caller: Caller, row: rows.Row, operation: 
         raise errors.already_exists() from None
 
 
-async def _final_write(storage: Storage, row: rows.Row) -> tuple[str, str]:
-    """The id and the row as JSON. `row.version` has its bytes already."""
+async def final_write(storage: Storage, row: rows.Row) -> tuple[str, str]:
+    """The id and the row as JSON. `row.version` has its bytes already; when it is refused, they are removed."""
     try:
         results = await storage.database.write(
             object_lock(row.bucket, row.name),
@@ -136,7 +135,8 @@ async def _final_write(storage: Storage, row: rows.Row) -> tuple[str, str]:
     except BaseException as error:
         _drop_unless_committed(storage, row.version, error)
         raise
-    storage.blobs.remove(*(version for (version,) in results[1]))
+    # one that was cut off behind its commit is repeated with the version that it wrote
+    storage.blobs.remove(*(version for (version,) in results[1] if version != row.version))
     object_id, whole = results[2][0]
     return str(object_id), whole
 
@@ -147,14 +147,15 @@ def _drop_unless_committed(storage: Storage, version: str, error: BaseException)
         storage.blobs.remove(version)
 
 
-def _metadata(size: int, etag: str, media_type: str, cache_control: str) -> dict[str, Any]:
+def object_metadata(stored: Stored, media_type: str, cache_control: str) -> dict[str, Any]:
+    """The column `metadata` of an object whose bytes are there."""
     return {
-        "eTag": etag,
-        "size": size,
+        "eTag": stored.etag,
+        "size": stored.size,
         "mimetype": media_type,
         "cacheControl": cache_control,
         "lastModified": _now(),
-        "contentLength": size,
+        "contentLength": stored.size,
         "httpStatusCode": 200,
     }
 
@@ -164,8 +165,11 @@ def _now() -> str:
 
 
 async def sign_upload(storage: Storage, request: Request) -> Response:
-    """POST: a URL under which one object may be uploaded within two hours. INSERT is checked now, and not again."""
-    bucket, name = place(request)
+    """POST: a URL under which one object may be uploaded within two hours. INSERT is checked now, and not again.
+
+    Whether the name can be used is found out with the upload.
+    """
+    bucket, name = request.path_params["bucket"], request.path_params["name"]
     caller = storage.identify(request)
     upsert = request.headers.get("x-upsert") == "true"
     user_metadata = decode_metadata(request.headers.get("x-metadata"))
@@ -189,17 +193,18 @@ async def move(storage: Storage, request: Request) -> Response:
     )
     if not tried[1] or not tried[2]:
         raise errors.no_such_key()
-    object_id = str(tried[1][0][0])
+    names.check_length(target[1])
     if source != target:
         await storage.finish(_move_finally(storage, source, target, version, caller.owner))
-    return JSONResponse({"message": "Successfully moved", "Id": object_id, "Key": target[1]})
+    return JSONResponse({"message": "Successfully moved"})
 
 
-def _source_and_target(body: dict[str, Any]) -> tuple[tuple[str, str], tuple[str, str]]:
+def _source_and_target(body: Fields) -> tuple[tuple[str, str], tuple[str, str]]:
     """Bucket and name of each; raises InvalidKey and InvalidRequest."""
-    source = (text_of(body, "bucketId"), names.check_object_name(text_of(body, "sourceKey")))
-    bucket = text_of(body, "destinationBucket") if body.get("destinationBucket") else source[0]
-    return source, (bucket, names.check_object_name(text_of(body, "destinationKey")))
+    body.require("bucketId", "sourceKey", "destinationKey")
+    source = (body.text("bucketId"), names.check_object_name(body.text("sourceKey")))
+    bucket = body.text("destinationBucket", "") or source[0]
+    return source, (bucket, names.check_object_name(body.text("destinationKey")))
 
 
 async def _move_finally(
@@ -244,18 +249,19 @@ async def copy(storage: Storage, request: Request) -> Response:
         raise errors.no_such_key()
     old_version, metadata = found[0][0], json.loads(found[0][1] or "{}")
     user_metadata = json.loads(found[0][2]) if found[0][2] else None
-    if body.get("copyMetadata") is False:
-        asked = body.get("metadata") or {}
-        metadata |= {key: asked[key] for key in ("cacheControl", "mimetype") if key in asked}
+    if body.values.get("copyMetadata", True) in (False, "false", 0):
+        asked = body.within("metadata")
+        metadata |= {key: asked.text(key) for key in ("cacheControl", "mimetype") if key in asked}
         user_metadata = decode_metadata(request.headers.get("x-metadata"))
     upsert = request.headers.get("x-upsert") == "true"
     trial = rows.Row(*target, DRY_RUN_VERSION, caller.owner, metadata, user_metadata)
     await try_write(storage, caller, trial, "object.copy", upsert=upsert)
+    names.check_length(target[1])
 
     version = str(uuid4())
     _duplicate(storage, old_version, version)
     row = rows.Row(*target, version, caller.owner, metadata | {"lastModified": _now()}, user_metadata)
-    object_id, whole = await storage.finish(_final_write(storage, row))
+    object_id, whole = await storage.finish(final_write(storage, row))
     return JSONResponse({"Id": object_id, "Key": "/".join(target), **json.loads(whole)})
 
 
@@ -282,9 +288,7 @@ async def _remove_one(storage: Storage, caller: Caller, bucket: str, name: str) 
 
 async def remove_many(storage: Storage, request: Request) -> Response:
     """DELETE {prefixes: names}: those that the caller may delete, as rows; the others are passed over in silence."""
-    prefixes = (await json_body(request)).get("prefixes")
-    if not isinstance(prefixes, list) or not prefixes or not all(isinstance(name, str) for name in prefixes):
-        raise errors.invalid_request("body must have required property 'prefixes'")
+    prefixes = (await json_body(request)).texts("prefixes")
     bucket = request.path_params["bucket"]
     wanted = [name for name in prefixes if "\0" not in name]
     return await storage.finish(_remove_many(storage, storage.identify(request), bucket, wanted))

@@ -9,8 +9,19 @@ from uuid import UUID
 
 from pipeline.embedded.gateway.storage.database import Step
 
-AS_JSON = "(to_jsonb(objects) - '{path_tokens,archived_at,is_delete_marker,is_versioned}'::text[])::text"
-"""A row of `storage.objects` as the real server shows it."""
+
+def iso(column: str) -> str:
+    """SQL for a time as the real server writes it, in UTC with milliseconds."""
+    return f"""to_char({column} at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')"""
+
+
+AS_JSON = (
+    "(to_jsonb(objects) - '{path_tokens,archived_at,is_delete_marker,is_versioned}'::text[] || jsonb_build_object("
+    f"'created_at', {iso('objects.created_at')}, 'updated_at', {iso('objects.updated_at')}, "
+    f"'last_accessed_at', {iso('objects.last_accessed_at')}, "
+    "'owner', coalesce(objects.owner::text, ''), 'owner_id', coalesce(objects.owner_id, '')))::text"
+)
+"""A row of `storage.objects` as the real server shows it; no owner is an empty text."""
 
 _INSERT = (
     "insert into storage.objects (bucket_id, name, owner, owner_id, version, metadata, user_metadata) "

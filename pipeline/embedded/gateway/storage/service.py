@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
+from urllib.parse import unquote_to_bytes
 
 import psycopg
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
 from pipeline.embedded.gateway.storage import errors
 from pipeline.embedded.gateway.storage.blobs import BlobStore
 from pipeline.embedded.gateway.storage.database import Caller, StorageDatabase
 from pipeline.embedded.gateway.storage.signing import UrlSigner
+from pipeline.embedded.gateway.storage.uploads import UploadStore
 
 T = TypeVar("T")
+_STRAY_PERCENT = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 DEFAULT_SIZE_LIMIT = 50 * 1024 * 1024
 """Bytes that one upload may have in a bucket without a limit of its own, as on a new hosted project."""
 
@@ -27,6 +31,7 @@ class Storage:
 
     database: StorageDatabase
     blobs: BlobStore
+    uploads: UploadStore
     signer: UrlSigner
     identify: Callable[[Request], Caller]
     size_limit: int = DEFAULT_SIZE_LIMIT
@@ -54,6 +59,8 @@ def endpoint(storage: Storage, handler: Handler) -> Callable[[Request], Awaitabl
 
     async def respond(request: Request) -> Response:
         try:
+            if (target := _undecodable(request)) is not None:
+                return _bad_url(target)
             return await handler(storage, request)
         except errors.StorageError as error:
             return error.response()
@@ -67,35 +74,26 @@ def endpoint(storage: Storage, handler: Handler) -> Callable[[Request], Awaitabl
     return respond
 
 
-async def json_body(request: Request, *, required: bool = True) -> dict[str, Any]:
-    """The request's JSON object; an empty body is an empty object where nothing is required."""
-    raw = await request.body()
-    if not raw and not required:
-        return {}
+def target_of(request: Request) -> str:
+    """Path and query as they were sent, below /storage/v1."""
+    path = request.scope.get("raw_path", b"").decode("latin-1").removeprefix(request.scope.get("root_path", ""))
+    query = request.scope.get("query_string", b"").decode("latin-1")
+    return f"{path}?{query}" if query else path
+
+
+def _undecodable(request: Request) -> str | None:
+    """The path, where it is not percent-encoded UTF-8."""
+    raw = request.scope.get("raw_path", b"")
     try:
-        body = await request.json()
-    except ValueError:
-        raise errors.invalid_request("Body is not valid JSON") from None
-    if not isinstance(body, dict):
-        raise errors.invalid_request("body must be object")
-    return body
+        if _STRAY_PERCENT.search(raw) is None:
+            unquote_to_bytes(raw).decode()
+            return None
+    except UnicodeDecodeError:
+        pass
+    return target_of(request).partition("?")[0]
 
 
-def text_of(body: dict[str, Any], key: str) -> str:
-    value = body.get(key)
-    if not isinstance(value, str):
-        raise errors.invalid_request(f"body must have required property '{key}'")
-    return value
-
-
-def whole_number(value: object, name: str, default: int | None, *, minimum: int) -> int:
-    """A number as JSON or, as supabase-py sends some of them, as text."""
-    if value is None and default is not None:
-        return default
-    try:
-        number = int(value)  # type: ignore[call-overload]
-    except (TypeError, ValueError):
-        raise errors.invalid_request(f"{name} must be integer") from None
-    if number < minimum:
-        raise errors.invalid_request(f"{name} must be >= {minimum}")
-    return min(number, 2**31 - 1)
+def _bad_url(path: str) -> Response:
+    message = f"'{path}' is not a valid url component"
+    body = {"statusCode": 400, "code": "FST_ERR_BAD_URL", "error": "Bad Request", "message": message}
+    return JSONResponse(body, 400)
