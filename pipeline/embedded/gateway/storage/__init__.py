@@ -85,6 +85,7 @@ PUBLIC_PATHS = (
     "/object/info/public/",
     "/object/sign/",
     "/object/upload/sign/",
+    "/upload/resumable/sign",
 )
 """Where a request without an API key may lead: to what is public, and to what a signed URL allows."""
 
