@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID, uuid4
+from xml.etree import ElementTree
 
 import pytest
 from storage3.exceptions import StorageApiError
@@ -72,6 +74,26 @@ async def test_a_large_refused_body_is_read_so_that_the_client_sees_the_refusal(
     assert (await service.send("GET", "/bucket")).status_code == 200, "the connection can be used again"
     answer = await world.person().send("POST", f"/object/tiny/{'a' * 36}/b", content=b"x" * 5_000_000)
     assert answer.json() == TOO_LARGE
+
+
+@pytest.mark.parametrize("key", [True, False])
+async def test_a_client_that_waits_to_send_its_body_is_not_misunderstood(world: World, key: bool) -> None:
+    """A refusal comes before the body; the next request on the connection must not be taken for it."""
+    user = world.person()
+    host = world.project.api_url.removeprefix("http://")
+    head = [
+        f"POST /storage/v1/object/documents/x/y HTTP/1.1\r\nHost: {host}",
+        "Expect: 100-continue",
+        "Content-Length: 1",
+    ]
+    head += [f"{name}: {value}" for name, value in user.headers.items()] if key else []
+    reader, writer = await asyncio.open_connection(*host.split(":"))
+    writer.write(("\r\n".join(head) + "\r\n\r\n").encode())
+    writer.write(f"GET /storage/v1/version HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+    answered = await asyncio.wait_for(reader.read(), timeout=10)
+    writer.close()
+    assert answered.count(b"HTTP/1.1") == 1
+    assert answered.startswith(b"HTTP/1.1 400" if key else b"HTTP/1.1 401")
 
 
 async def test_a_bucket_takes_the_declared_types_that_it_allows(world: World) -> None:
@@ -355,12 +377,22 @@ async def test_a_user_sees_only_the_buckets_that_a_policy_shows_and_makes_none(w
 
 @pytest.mark.parametrize(
     "path",
-    ["/s3/documents/a", "/render/image/public/open/a", "/vector/ListIndexes", "/iceberg/v1"],
+    ["/render/image/public/open/a", "/vector/ListIndexes", "/iceberg/v1"],
 )
 async def test_what_is_not_supported_is_refused_by_name(world: World, path: str) -> None:
     answer = await world.service().send("POST", path, content=b"{}")
     assert (answer.status_code, answer.json()["code"]) == (501, "NotSupported")
     assert "not supported by the embedded Supabase" in answer.json()["message"]
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "POST", "DELETE"])
+async def test_s3_is_refused_in_words_that_its_clients_show(world: World, method: str) -> None:
+    headers = {"authorization": "AWS4-HMAC-SHA256 Credential=x/20261128/local/s3/aws4_request, Signature=x"}
+    answer = await world.http.request(method, world.url + "/s3/documents/a", headers=headers)
+    assert (answer.status_code, answer.headers["content-type"]) == (400, "application/xml")
+    error = ElementTree.fromstring(answer.text)
+    assert error.tag == "Error" and error.findtext("Code") == "NotImplemented"
+    assert "the S3 protocol is not supported by the embedded Supabase" in (error.findtext("Message") or "")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -33,6 +35,7 @@ EXCEPTIONS = {
 }
 """Where the gateway answers otherwise, by the label of the request, each with its reason."""
 MOST_EXCEPTIONS = 15
+PAGE = Path(__file__).parents[2] / "docs" / "gateway.md"
 
 _ROWS = recorded()
 _COMPARED = {name for row in _ROWS if "answer" in row for name in row["answer"]["headers"]}
@@ -100,3 +103,14 @@ def test_the_exceptions_are_few_and_still_needed(answers: list[Answer | None]) -
         assert given is not None and differences(_ROWS[number], given) != [], (
             f"{_ROWS[number]['label']} is none any more"
         )
+
+
+def test_the_documentation_names_the_exceptions_and_their_reasons() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    listed = re.search(r"^\| request \| reason \|\n\|---\|---\|\n((?:\|.*\|\n)+)", page, re.MULTILINE)
+    assert listed is not None
+    rows = (row.removeprefix("| `").removesuffix(" |").split("` | ", 1) for row in listed[1].splitlines())
+    assert {label: reason for label, reason in rows} == EXCEPTIONS
+    requests = sum("answer" in row for row in _ROWS)
+    assert f"holds {requests} requests" in page
+    assert f"save for {len(EXCEPTIONS)}:" in page

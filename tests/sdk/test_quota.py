@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
+import httpx
 import psycopg
 import pytest
 from storage3.exceptions import StorageApiError
 
 from pipeline import migrate
 from pipeline.embedded import EmbeddedSupabase
-from tests.world import new_user
+from tests.world import User, Watch, new_user
 
 QUOTA = 30
 REASON = "You have reached your limit of uploads for today (30). The next day begins at midnight UTC."
@@ -68,6 +70,30 @@ async def test_of_fifty_uploads_at_once_the_last_one_of_the_day_gets_in(folder: 
             await documents.copy(f"{user.id}/2.txt", f"{user.id}/copy.txt")
         with pytest.raises(StorageApiError, match="limit of uploads for today"):
             await documents.create_signed_upload_url(f"{user.id}/another.txt")
+
+
+async def test_what_storage_does_not_count_the_final_write_refuses(project: Any, user: User, watch: Watch) -> None:
+    """Storage compares no limit with a raw body that comes without a length, neither the real one nor the gateway."""
+    limit = 25 * 1024 * 1024
+
+    async def body(size: int) -> AsyncIterator[bytes]:
+        for sent in range(0, size, 65536):
+            yield b"x" * min(65536, size - sent)
+
+    async def send(size: int) -> httpx.Response:
+        headers = {"apikey": project.anon_key, "authorization": f"Bearer {user.token}", "content-type": "text/plain"}
+        url = f"{project.api_url}/storage/v1/object/documents/{user.id}/large.txt"
+        return await http.post(url, headers=headers, content=body(size))
+
+    async with httpx.AsyncClient(timeout=60) as http:
+        answer = await send(limit + 1)
+        assert (answer.status_code, answer.json()["statusCode"]) == (400, "403")
+        assert answer.json()["message"] == "This file has 25 MB; a file may have 25 MB."
+        assert await user.client.storage.from_("documents").list(user.id) == []
+        counted = "select count(*) as jobs from pipeline.jobs where owner_id = %s"
+        assert (await watch.until(counted, user.id))["jobs"] == 0
+        assert (await send(limit)).status_code == 200
+    await user.client.storage.from_("documents").remove([f"{user.id}/large.txt"])
 
 
 def files(folder: Path) -> int:

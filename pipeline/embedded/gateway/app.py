@@ -19,7 +19,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipeline.embedded.gateway import rest, storage
 from pipeline.embedded.gateway.auth import Auth, auth_routes
@@ -123,6 +123,7 @@ def create_app(postgres: PostgresServer, keys: Keys, blobs: Path, origin: list[s
             Route("/{rest:path}", nowhere, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
         ],
         middleware=[
+            Middleware(_UnsentBodies),
             Middleware(
                 CORSMiddleware,
                 allow_origins=["*"],
@@ -156,6 +157,34 @@ def _headers(request: Request) -> str:
     """What functions may read as request.headers; credentials stay out."""
     secret = ("authorization", "apikey", "cookie")
     return json.dumps({name: value for name, value in request.headers.items() if name not in secret})
+
+
+class _UnsentBodies:
+    """Closes the connection behind an answer to a client that still waits to be told to send its body.
+
+    Otherwise its next request would be read as that body.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not any(name == b"expect" for name, _ in scope["headers"]):
+            await self._app(scope, receive, send)
+            return
+        told_to_send = False
+
+        async def receive_body() -> Message:
+            nonlocal told_to_send
+            told_to_send = True
+            return await receive()
+
+        async def send_answer(message: Message) -> None:
+            if message["type"] == "http.response.start" and not told_to_send:
+                message["headers"] = [*message.get("headers", ()), (b"connection", b"close")]
+            await send(message)
+
+        await self._app(scope, receive_body, send_answer)
 
 
 class _KeyCheck:

@@ -71,7 +71,6 @@ for _path, _by in (("/upload/resumable", resumable.by_token), ("/upload/resumabl
         ("DELETE", _path + "/{upload}", _by(resumable.terminate)),
     ]
 _LEFT_OUT = {
-    "/s3": "the S3 protocol",
     "/render/image": "an image transformation",
     "/vector": "a vector bucket",
     "/iceberg": "an analytics bucket",
@@ -81,19 +80,21 @@ _OWN_WORDS = ("bucket", "object", "upload", "s3", "render", "vector", "iceberg",
 PUBLIC_PATHS = (
     "/status",
     "/version",
+    "/s3",
     "/object/public/",
     "/object/info/public/",
     "/object/sign/",
     "/object/upload/sign/",
+    "/upload/resumable/sign",
 )
-"""Where a request without an API key may lead: to what is public, and to what a signed URL allows."""
+"""Where a request without an API key may lead: to what is public, signed in the URL, or refused in S3's own way."""
 
 
 def storage_routes(storage: Storage) -> list[Route]:
     """All routes, relative to /storage/v1."""
     routes = [Route("/status", _status, methods=["GET"]), Route("/version", _version, methods=["GET"])]
-    for prefix, feature in _LEFT_OUT.items():
-        refuse = endpoint(storage, _refusal(feature))
+    refused = {prefix: endpoint(storage, _refusal(feature)) for prefix, feature in _LEFT_OUT.items()} | {"/s3": _no_s3}
+    for prefix, refuse in refused.items():
         routes += [Route(path, refuse, methods=_EVERY_METHOD) for path in (prefix, prefix + "/{rest:path}")]
     routes += [Route(path, endpoint(storage, handler), methods=[method]) for method, path, handler in _TABLE]
     return [*routes, Route("/{rest:path}", endpoint(storage, _no_route), methods=_EVERY_METHOD)]
@@ -112,6 +113,15 @@ def _refusal(feature: str) -> Handler:
         raise errors.not_supported(feature)
 
     return refuse
+
+
+async def _no_s3(request: Request) -> Response:
+    """In XML, which is what an S3 client shows. A 400: it would try again what a server could not do."""
+    message = errors.not_supported("the S3 protocol").message
+    body = (
+        f"<?xml version='1.0' encoding='UTF-8'?><Error><Code>NotImplemented</Code><Message>{message}</Message></Error>"
+    )
+    return Response(body, 400, media_type="application/xml")
 
 
 async def _status(request: Request) -> Response:

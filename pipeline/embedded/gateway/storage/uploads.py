@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import io
 import json
 import logging
 import time
@@ -119,7 +120,10 @@ class UploadStore:
 
     async def append(self, upload: Upload, chunks: AsyncIterator[bytes], room: int) -> bool:
         """Write what comes, until there is no room for it; False when there was none. What was written stays."""
-        with self._part(upload.version).open("ab", buffering=0) as file:
+        part = self._part(upload.version)
+        # complete ones have no such file any more, and must not get another one
+        with part.open("r+b", buffering=0) if part.exists() else io.BytesIO() as file:
+            file.seek(0, io.SEEK_END)
             async for chunk in chunks:
                 room -= len(chunk)
                 if room < 0:
@@ -177,16 +181,16 @@ class UploadStore:
     def sweep(self) -> int:
         """Remove the uploads that have expired, and return their number. Blobs of finished ones stay."""
         removed = 0
-        for path in self._root.iterdir():
+        for path in list(self._root.iterdir()):
+            info = path.with_suffix(".json")
+            if path != info and info.exists():
+                continue  # it goes with its description
             try:
-                began = json.loads(path.read_text())["began"] if path.suffix == ".json" else path.stat().st_mtime
-                if path.suffix != ".json" and path.with_suffix(".json").exists():
-                    continue
-                if self._clock() <= began + self._lifetime or path.stem in self._turns:
-                    continue
-                self.remove(path.stem)
-                path.unlink(missing_ok=True)
-                removed += 1
+                began = json.loads(path.read_text())["began"] if path == info else path.stat().st_mtime
+                if self._clock() > began + self._lifetime and path.stem not in self._turns:
+                    info.with_suffix("").unlink(missing_ok=True)
+                    path.unlink(missing_ok=True)
+                    removed += 1
             except (OSError, ValueError, KeyError, TypeError):
                 log.exception("an upload cannot be removed: %s", path.name)
         return removed
