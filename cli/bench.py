@@ -19,7 +19,7 @@ FOLDER = Path(__file__).resolve().parent.parent / "bench"
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
-    help="Measure latency, gateway, retrieval, queue and providers, each on a temporary project.\n\n"
+    help="Measure latency, gateway, uploads, retrieval, queue and providers, each on a temporary project.\n\n"
     "Example: `pipeline bench latency`",
 )
 
@@ -148,6 +148,20 @@ def growth(
     Example: `pipeline bench growth --max 10000000`
     """
     _measure("growth", json, markdown, most=most, claims=claims)
+
+
+@app.command("upload")
+def upload(
+    seconds: Annotated[float, typer.Option(min=1, help="Seconds for each figure.")] = 5,
+    rounds: Annotated[int, typer.Option(min=1, help="Each figure is the median of so many rounds.")] = 5,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print a table for a document.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """What an upload pays for our triggers: uploads a second into our bucket, and into one with policies alone.
+
+    Example: `pipeline bench upload --rounds 3`
+    """
+    _measure("upload", json, markdown, seconds=seconds, rounds=rounds)
 
 
 @app.command("policies")

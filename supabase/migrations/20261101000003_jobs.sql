@@ -42,8 +42,9 @@
 -- claims, which write the one, and acknowledgements, which write the other, do not wait for each other. A claim reads the
 -- stops without a lock, and may see too few of them, never too many: the limit is exact.
 --
--- Locks are taken in one order: document, job, owner's stops, owner; several of a kind in the order of their ids. Once the
--- claim has swept and woken, it takes owners before jobs. It waits for no job, and for an owner some milliseconds at most.
+-- Locks are taken in one order: document, job, owner's stops, owner, the owner's uploads; several of a kind in the order of
+-- their ids. Once the claim has swept and woken, it takes owners before jobs. It waits for no job, and for an owner some
+-- milliseconds at most.
 
 create table pipeline.job_states (
   state text primary key,
@@ -227,16 +228,23 @@ create index wakeups_by_owner on pipeline.wakeups (owner_id, due_at);
 create index wakeups_due on pipeline.wakeups (due_at);
 alter table pipeline.wakeups enable row level security;
 
+-- In PL/pgSQL, which keeps its plan: a SQL function with a setting is planned anew in each transaction.
 create function pipeline.limits_of(owner_id uuid)
   returns pipeline.limits
-  language sql
+  language plpgsql
   stable
   set search_path = ''
 as $$
-  select l from pipeline.limits l
-   where l.owner_id = $1 or l.owner_id is null
+declare
+  found pipeline.limits;
+begin
+  select * into found
+    from pipeline.limits l
+   where l.owner_id = limits_of.owner_id or l.owner_id is null
    order by l.owner_id nulls last
-   limit 1
+   limit 1;
+  return found;
+end
 $$;
 comment on function pipeline.limits_of is 'What the owner may use: the owner''s own row, or the default.';
 
@@ -272,10 +280,14 @@ begin
   if exists (select from new_jobs where state <> 'available' or attempt <> 0) then
     raise exception using errcode = 'check_violation', message = 'A job begins available, with attempt 0.';
   end if;
-  insert into pipeline.job_events (job_id, owner_id, at, to_state, attempt, failures)
-  select id, owner_id, created_at, state, attempt, failures from new_jobs order by id;
-  insert into pipeline.wakeups (owner_id, lane, due_at)
-  select owner_id, lane, min(available_at) from new_jobs group by owner_id, lane;
+  with history as (
+    insert into pipeline.job_events (job_id, owner_id, at, to_state, attempt, failures)
+    select id, owner_id, created_at, state, attempt, failures from new_jobs order by id
+  ),
+  woken as (
+    insert into pipeline.wakeups (owner_id, lane, due_at)
+    select owner_id, lane, min(available_at) from new_jobs group by owner_id, lane
+  )
   insert into pipeline.queue (owner_id, lane, due_at, job_id)
   select owner_id, lane, available_at, id from new_jobs;
   perform pg_catalog.pg_notify('pipeline_jobs', '');
@@ -469,12 +481,14 @@ comment on function pipeline.count_stopped is 'Counts jobs that stopped running,
 
 create function pipeline.message(job pipeline.jobs)
   returns jsonb
-  language sql
+  language plpgsql
   stable
   set search_path = ''
 as $$
-  select jsonb_build_object('id', job.id, 'document_id', job.document_id, 'name', job.name, 'state', job.state,
-                            'stage', job.stage, 'progress', job.progress, 'attempt', job.attempt, 'error', job.error)
+begin
+  return jsonb_build_object('id', job.id, 'document_id', job.document_id, 'name', job.name, 'state', job.state,
+                            'stage', job.stage, 'progress', job.progress, 'attempt', job.attempt, 'error', job.error);
+end
 $$;
 comment on function pipeline.message is 'What an owner hears of a job.';
 

@@ -6,14 +6,20 @@
 
 create function pipeline.enqueue(document pipeline.documents, etag text)
   returns bigint
-  language sql
+  language plpgsql
   set search_path = ''
 as $$
-  insert into pipeline.jobs (document_id, owner_id, object_id, object_version, bucket_id, name, size, etag)
+declare
+  now constant timestamptz := pipeline.now();
+  made bigint;
+begin
+  insert into pipeline.jobs (document_id, owner_id, object_id, object_version, bucket_id, name, size, etag, available_at, created_at)
   values (document.id, document.owner_id, document.object_id, document.object_version, document.bucket_id,
-          document.name, document.size, etag)
+          document.name, document.size, enqueue.etag, now, now)
   on conflict on constraint one_job_for_each_version do nothing
-  returning id
+  returning id into made;
+  return made;
+end
 $$;
 comment on function pipeline.enqueue is 'Makes the job of a document''s newest version; null where there is one already.';
 

@@ -6,77 +6,130 @@
 -- without its job. The owner is the first folder of the name, which the policies tie to pipeline.caller(), the signed-in user:
 -- in the final write, which the service makes, there is none.
 
--- Quotas. A write that is rolled back counts nothing, so fifty permission checks at once all see the same number; the write
--- that stays counts under the lock of the owner's row, and refuses what a race let through, with the same sentence. Storage
--- passes a 42501 on to the user, and throws the refused bytes away.
+-- Quotas. The permission check only looks: fifty at once all see the same number. The write that stays counts under the lock
+-- of the owner's row, and refuses what a race let through, with the same sentence. Storage passes a 42501 on to the user, and
+-- throws the refused bytes away.
+--
+-- The row is locked last, after document and job, since whoever else uploads for this owner waits for it until the commit. It
+-- also tells a deleted user's upload from one that came before: the deletion takes the same lock (see the migration
+-- `erasure`), and whoever gets it looks for the user behind it.
+--
+-- An owner's files and bytes are not counted with each upload: the row holds numbers that they cannot be above, since every
+-- committed write adds to them and no delete subtracts. Only where these pass a quota, and once a day, the documents are
+-- counted and the numbers set right.
 create table pipeline.upload_days (
   owner_id uuid primary key,
   day      date not null,
-  uploads  integer not null
-);
-comment on table pipeline.upload_days is 'How many files each owner has uploaded on the last day, UTC, on which there was an upload.';
+  uploads  integer not null,
+  files    bigint,
+  bytes    numeric
+) with (fillfactor = 50);
+comment on table pipeline.upload_days is
+  'How many files each owner has uploaded on the last day, UTC, on which there was an upload, and how much at most is stored.';
+comment on column pipeline.upload_days.files is 'The owner has no more documents than this; null: to be counted.';
+comment on column pipeline.upload_days.bytes is 'The owner''s documents have no more bytes than this together; null: to be counted.';
 alter table pipeline.upload_days enable row level security;
 
-create function pipeline.count_upload(owner_id uuid, stays boolean)
-  returns void
+create function pipeline.count_upload(owner_id uuid, uploads integer, files integer, bytes bigint)
+  returns pipeline.upload_days
   language plpgsql
   set search_path = ''
 as $$
 #variable_conflict use_column
 declare
   today constant date := (pipeline.now() at time zone 'utc')::date;
-  quota constant integer := (pipeline.limits_of(count_upload.owner_id)).uploads_per_day;
-  used integer;
+  used pipeline.upload_days;
 begin
-  if stays then
-    insert into pipeline.upload_days as u (owner_id, day, uploads)
-    values (count_upload.owner_id, today, 1)
-    on conflict (owner_id) do update
-       -- Who waited for the lock over midnight counts for the new day: else the count of that day would begin anew.
-       set uploads = case when u.day >= excluded.day then u.uploads + 1 else 1 end, day = greatest(u.day, excluded.day)
-    returning uploads into used;
-  else
-    select u.uploads + 1 into used
-      from pipeline.upload_days u
-     where u.owner_id = count_upload.owner_id and u.day >= today;
-  end if;
-  if coalesce(used, 1) > quota then
-    raise exception using errcode = 'insufficient_privilege',
-      message = format('You have reached your limit of uploads for today (%s). The next day begins at midnight UTC.', quota);
-  end if;
+  insert into pipeline.upload_days as u (owner_id, day, uploads)
+  values (count_upload.owner_id, today, count_upload.uploads)
+  on conflict (owner_id) do update
+     -- Who waited for the lock over midnight counts for the new day: else the count of that day would begin anew.
+     set uploads = case when u.day >= excluded.day then u.uploads else 0 end + excluded.uploads,
+         files = case when u.day >= excluded.day then u.files + count_upload.files end,
+         bytes = case when u.day >= excluded.day then u.bytes + count_upload.bytes end,
+         day = greatest(u.day, excluded.day)
+  returning * into used;
+  return used;
 end
 $$;
-comment on function pipeline.count_upload is 'Counts an upload of the owner''s day, or foresees it; refuses one too many.';
+comment on function pipeline.count_upload is
+  'Adds to what the owner has uploaded and stores; the owner''s row stays locked until the transaction ends.';
 
-create function pipeline.check_room(owner_id uuid, size bigint)
+create function pipeline.foresee_upload(owner_id uuid, files integer)
+  returns pipeline.upload_days
+  language plpgsql
+  stable
+  set search_path = ''
+as $$
+declare
+  used pipeline.upload_days;
+begin
+  select * into used from pipeline.upload_days u where u.owner_id = foresee_upload.owner_id;
+  if used.day >= (pipeline.now() at time zone 'utc')::date then
+    used.uploads := used.uploads + 1;
+  else
+    used.uploads := 1;
+  end if;
+  used.files := used.files + foresee_upload.files;
+  return used;
+end
+$$;
+comment on function pipeline.foresee_upload is 'What count_upload would say, without a lock or a trace.';
+
+create function pipeline.check_room(owner_id uuid, used pipeline.upload_days, size bigint, foreseen integer)
   returns void
   language plpgsql
   set search_path = ''
 as $$
 declare
   quota constant pipeline.limits := pipeline.limits_of(check_room.owner_id);
-  files bigint;
-  bytes numeric;
 begin
-  if size > quota.max_file_bytes then
+  if used.uploads > quota.uploads_per_day then
     raise exception using errcode = 'insufficient_privilege',
-      message = format('This file has %s; a file may have %s.', pg_size_pretty(size), pg_size_pretty(quota.max_file_bytes));
+      message = format('You have reached your limit of uploads for today (%s). The next day begins at midnight UTC.', quota.uploads_per_day);
   end if;
-  select count(*), coalesce(sum(d.size), 0) into files, bytes
+  perform pipeline.check_size(size, quota.max_file_bytes);
+  if used.files <= coalesce(quota.max_documents, used.files) and used.bytes <= coalesce(quota.max_stored_bytes, used.bytes)
+     or quota.max_documents is null and quota.max_stored_bytes is null then
+    return;
+  end if;
+
+  select count(*) + coalesce(foreseen, 0), coalesce(sum(d.size), 0) into used.files, used.bytes
     from pipeline.documents d
    where d.owner_id = check_room.owner_id and d.deleted_at is null;
-  if files > quota.max_documents then
+  if foreseen is null then
+    update pipeline.upload_days u set files = used.files, bytes = used.bytes where u.owner_id = check_room.owner_id;
+  end if;
+  if used.files > quota.max_documents then
     raise exception using errcode = 'insufficient_privilege',
       message = format('You have %s files already. Delete some to make room.', quota.max_documents);
   end if;
-  if bytes > quota.max_stored_bytes then
+  if used.bytes > quota.max_stored_bytes then
     raise exception using errcode = 'insufficient_privilege',
       message = format('With this file yours would have more than %s together. Delete some to make room.',
                        pg_size_pretty(quota.max_stored_bytes));
   end if;
 end
 $$;
-comment on function pipeline.check_room is 'Refuses a file that is too large, or for which its owner has no room; the file''s document is counted already.';
+comment on function pipeline.check_room is
+  'Refuses what passes a quota of the owner. In a permission check `foreseen` is the number of new files, which no document '
+  'stands for yet; in the write that stays it is null.';
+
+create function pipeline.check_size(size bigint, most bigint)
+  returns void
+  language plpgsql
+  set search_path = ''
+as $$
+begin
+  if size > most then
+    raise exception using errcode = 'insufficient_privilege',
+      message = format('This file has %s; a file may have %s.',
+                       case when pg_size_pretty(size) = pg_size_pretty(most) then size || ' bytes' else pg_size_pretty(size) end,
+                       case when pg_size_pretty(size) = pg_size_pretty(most) then most || ' bytes' else pg_size_pretty(most) end);
+  end if;
+end
+$$;
+comment on function pipeline.check_size is 'Refuses a file that is too large.';
 
 create function pipeline.hide_document(object uuid, reason text)
   returns void
@@ -102,6 +155,20 @@ end
 $$;
 comment on function pipeline.hide_document is 'Makes an object''s document invisible and cancels its work; a listener purges later.';
 
+create function pipeline.is_user(user_id uuid)
+  returns boolean
+  language plpgsql
+  stable
+  set search_path = ''
+as $$
+begin
+  -- An id that is given out again is not somebody's while what it stood for is being removed.
+  return exists (select from auth.users u where u.id = is_user.user_id and u.deleted_at is null)
+     and not exists (select from pipeline.erasures e where e.owner_id = is_user.user_id);
+end
+$$;
+comment on function pipeline.is_user is 'Whether the user is there, and not being erased.';
+
 create function pipeline.object_written()
   returns trigger
   language plpgsql
@@ -110,27 +177,38 @@ create function pipeline.object_written()
 as $$
 declare
   folder constant text := split_part(new.name, '/', 1);
-  -- The permission check before the bytes move; it is rolled back.
-  stays constant boolean := new.version <> '1';
-  known constant boolean := exists (select from pipeline.documents d where d.object_id = new.id and d.deleted_at is null);
-  moved constant boolean := tg_op = 'UPDATE' and old.bucket_id = new.bucket_id and old.name <> new.name and known;
+  nobody constant text := format('Files in the bucket documents belong to a user: the first folder of the name must be a user''s id, and %L is none.', folder);
+  -- The permission check before the bytes move, which is rolled back, needs the refusals alone. That of a move has the final
+  -- version, and is done in full.
+  stays constant boolean := new.version is distinct from '1';
+  size constant bigint := (new.metadata ->> 'size')::bigint;
+  now constant timestamptz := pipeline.now();
+  known pipeline.documents;
+  document pipeline.documents;
+  used pipeline.upload_days;
+  owner uuid;
+  moved boolean := false;
+  counted boolean;
+  placeholder boolean;
+  files integer;
+begin
+  select * into known from pipeline.documents d where d.object_id = new.id and d.deleted_at is null;
+  if tg_op = 'UPDATE' and known.id is not null then
+    moved := old.bucket_id = new.bucket_id and old.name <> new.name;
+  end if;
   -- Not a move, which takes no room, and nothing that an operator uploads with the service key: that has no owner in Storage.
-  counted constant boolean := new.owner_id is not null and not moved;
+  counted := new.owner_id is not null and not moved;
   -- What Studio makes of a new folder, a few bytes at most, is no document. With content it is a file like any other; and
   -- one that a user makes is counted, or she could store such objects without end.
-  placeholder constant boolean := new.name like '%/.emptyFolderPlaceholder' and not known
-    and coalesce((new.metadata ->> 'size')::bigint, 0) <= 16;
-  document pipeline.documents;
-begin
+  placeholder := new.name like '%/.emptyFolderPlaceholder' and known.id is null and coalesce(size, 0) <= 16;
   if placeholder and not counted then
     return null;
   end if;
   if position('/' in new.name) = 0
-     or folder !~ '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$'
-     or not pipeline.hold_user(folder::uuid) then
-    raise exception using errcode = 'insufficient_privilege',
-      message = format('Files in the bucket documents belong to a user: the first folder of the name must be a user''s id, and %L is none.', folder);
+     or folder !~ '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$' then
+    raise exception using errcode = 'insufficient_privilege', message = nobody;
   end if;
+  owner := folder::uuid;
 
   -- Storage takes such a name as it is; what stands between it and a listener may not, and would ask for another object.
   if new.name ~ '(^|/)\.{1,2}(/|$)' then
@@ -138,45 +216,57 @@ begin
       message = 'No folder or file can be called "." or "..": please rename it and upload it again.';
   end if;
 
+  files := (not placeholder and (known.id is null or known.owner_id <> owner))::integer;
+  if stays and not placeholder then
+    -- An object that came into another user's folder is that user's new document, not the old one with a new owner.
+    if known.owner_id <> owner then
+      perform pipeline.hide_document(new.id, 'The file was moved to another user.');
+      known := null;
+    end if;
+
+    insert into pipeline.documents as d (owner_id, object_id, object_version, bucket_id, name, size, created_at, updated_at)
+    values (owner, new.id, new.version, new.bucket_id, new.name, size, now, now)
+    on conflict (object_id) where deleted_at is null do update
+       set object_version = excluded.object_version, name = excluded.name, bucket_id = excluded.bucket_id,
+           size = excluded.size, updated_at = excluded.updated_at
+    returning * into document;
+
+    if known.id is not null then
+      update pipeline.jobs j
+         set state = 'cancelled', finished_at = now, claimed_by = null, lease_expires_at = null,
+             error_class = 'superseded', error = 'A newer version of this file took its place.'
+       where j.document_id = document.id and j.object_version <> new.version and j.state in ('available', 'running');
+    end if;
+
+    -- A move of what was not read asks for another run of the same bytes, which may cost money, as a retry does.
+    if moved and new.owner_id is not null
+       and (select count(*) from pipeline.jobs j
+             where j.document_id = document.id and j.etag = new.metadata ->> 'eTag' and j.state in ('dead', 'cancelled')
+               and j.created_at > now - interval '1 day') > (select s.retries_per_day from pipeline.settings s) then
+      raise exception using errcode = 'insufficient_privilege',
+        message = 'This file was moved too often before it could be read. Wait a day, or upload it again.';
+    end if;
+
+    perform pipeline.enqueue(document, new.metadata ->> 'eTag');
+  end if;
+
+  -- Last, and in the write that stays under the lock of the owner's row.
+  if stays then
+    used := pipeline.count_upload(owner, counted::integer, files, coalesce(document.size, 0) - coalesce(known.size, 0));
+  else
+    used := pipeline.foresee_upload(owner, files);
+  end if;
+  if not pipeline.is_user(owner) then
+    raise exception using errcode = 'insufficient_privilege', message = nobody;
+  end if;
+  -- A size that is declared before the bytes move includes the envelope. Storage itself does not hold a body without a
+  -- declared length to the limit of the bucket.
+  if stays and not moved then
+    perform pipeline.check_size(size, (select b.file_size_limit from storage.buckets b where b.id = new.bucket_id));
+  end if;
   if counted then
-    perform pipeline.count_upload(folder::uuid, stays);
+    perform pipeline.check_room(owner, used, case when stays then size end, case when not stays then files end);
   end if;
-  if placeholder then
-    return null;
-  end if;
-
-  -- An object that came into another user's folder is that user's new document, not the old one with a new owner.
-  if exists (select from pipeline.documents d
-              where d.object_id = new.id and d.deleted_at is null and d.owner_id <> folder::uuid) then
-    perform pipeline.hide_document(new.id, 'The file was moved to another user.');
-  end if;
-
-  insert into pipeline.documents as d (owner_id, object_id, object_version, bucket_id, name, size)
-  values (folder::uuid, new.id, new.version, new.bucket_id, new.name, (new.metadata ->> 'size')::bigint)
-  on conflict (object_id) where deleted_at is null do update
-     set object_version = excluded.object_version, name = excluded.name, bucket_id = excluded.bucket_id,
-         size = excluded.size, updated_at = pipeline.now()
-  returning * into document;
-  if counted then
-    -- The size is known of the write that stays only: what is declared before includes the envelope.
-    perform pipeline.check_room(folder::uuid, document.size);
-  end if;
-
-  update pipeline.jobs j
-     set state = 'cancelled', finished_at = pipeline.now(), claimed_by = null, lease_expires_at = null,
-         error_class = 'superseded', error = 'A newer version of this file took its place.'
-   where j.document_id = document.id and j.object_version <> new.version and j.state in ('available', 'running');
-
-  -- A move of what was not read asks for another run of the same bytes, which may cost money, as a retry does.
-  if moved and new.owner_id is not null
-     and (select count(*) from pipeline.jobs j
-           where j.document_id = document.id and j.etag = new.metadata ->> 'eTag' and j.state in ('dead', 'cancelled')
-             and j.created_at > pipeline.now() - interval '1 day') > (select s.retries_per_day from pipeline.settings s) then
-    raise exception using errcode = 'insufficient_privilege',
-      message = 'This file was moved too often before it could be read. Wait a day, or upload it again.';
-  end if;
-
-  perform pipeline.enqueue(document, new.metadata ->> 'eTag');
   return null;
 end
 $$;

@@ -101,6 +101,10 @@ begin
   insert into pipeline.owners as o (owner_id, max_concurrent_jobs, priority)
   values (request_erasure.owner_id, 0, 1)
   on conflict on constraint owners_pkey do update set max_concurrent_jobs = 0;
+  -- Uploads that hold this row come first, and the erasure finds what they made; those that wait for it find no user.
+  insert into pipeline.upload_days as u (owner_id, day, uploads)
+  values (request_erasure.owner_id, (pipeline.now() at time zone 'utc')::date, 0)
+  on conflict on constraint upload_days_pkey do update set uploads = u.uploads;
   perform pg_catalog.pg_notify('pipeline_jobs', '');
 end
 $$;
@@ -119,24 +123,6 @@ end
 $$;
 comment on function pipeline.user_deleted is 'A deleted user is erased. So is one whom Auth deletes softly: that cannot be undone either.';
 
--- Called by the storage trigger; holds the user until the upload is committed, as a foreign key would.
-create function pipeline.hold_user(user_id uuid)
-  returns boolean
-  language plpgsql
-  set search_path = ''
-as $$
-begin
-  if has_table_privilege('auth.users', 'update') then
-    perform from auth.users u where u.id = hold_user.user_id and u.deleted_at is null for key share;
-  else
-    -- Where the platform lets us lock no user, the second look of the erasure finds what a race has left.
-    perform from auth.users u where u.id = hold_user.user_id and u.deleted_at is null;
-  end if;
-  -- An id that is given out again is not somebody's while what it stood for is being removed.
-  return found and not exists (select from pipeline.erasures e where e.owner_id = hold_user.user_id);
-end
-$$;
-comment on function pipeline.hold_user is 'Whether the user is there, and lets nobody delete the user until the transaction ends.';
 
 create function pipeline.count_erased_file(owner_id uuid, size bigint)
   returns void
@@ -303,7 +289,6 @@ begin
 
   if removed = 0 then
     delete from pipeline.wakeups w where w.owner_id = owner;
-    delete from pipeline.upload_days u where u.owner_id = owner;
     delete from pipeline.limits l where l.owner_id = owner;
     e.messages := e.messages + pipeline.blank_messages(owner);
     if e.emptied_at is null or e.emptied_at > now - second_look then
@@ -314,6 +299,8 @@ begin
       e.owner_id := null;
       e.completed_at := now;
     end if;
+    -- Last, as everywhere: an upload that waits for this row holds all that it needs.
+    delete from pipeline.upload_days u where u.owner_id = owner;
   else
     e.emptied_at := null;
     e.due_at := now + lease;
@@ -391,7 +378,7 @@ comment on view pipeline.receipts is
   'Erased users, one a row and without a name: what was removed, and when. pipeline.pseudonym(user_id) finds a user''s.';
 revoke all on pipeline.receipts from public, anon, authenticated;
 
-revoke execute on function pipeline.pseudonym, pipeline.stop_work, pipeline.request_erasure, pipeline.user_deleted, pipeline.hold_user,
+revoke execute on function pipeline.pseudonym, pipeline.stop_work, pipeline.request_erasure, pipeline.user_deleted,
   pipeline.count_erased_file, pipeline.forget_costs, pipeline.claim_erasure, pipeline.files_of, pipeline.files_to_erase,
   pipeline.erase, pipeline.blank_messages, pipeline.postpone_erasure, pipeline.erasures_waiting, pipeline.caller
   from public, anon, authenticated;

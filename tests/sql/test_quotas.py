@@ -27,6 +27,54 @@ async def used(db, user) -> int:
     return rows[0]["uploads"] if rows else 0
 
 
+READ = (
+    "select sum(seq_tup_read + idx_tup_fetch)::int as n from pg_stat_xact_user_tables "
+    "where schemaname = 'pipeline' and relname = 'documents'"
+)
+CHECK = (
+    "insert into storage.objects (bucket_id, name, owner_id, version, metadata) "
+    "values ('documents', %s, %s, '1', '{\"mimetype\": \"text/plain\"}')"
+)
+
+
+async def upload_as_service(db, user, name: str, *, size: int = 1, owned: bool = True) -> None:
+    """The committed write, from a connection of its own; what comes by the service key is not owned."""
+    async with await db.connect("authenticator") as connection:
+        await connection.execute("set role service_role")
+        await connection.execute(
+            "insert into storage.objects (bucket_id, name, owner_id, version, metadata) "
+            "values ('documents', %s, %s, gen_random_uuid()::text, jsonb_build_object('size', %s::bigint)) "
+            "on conflict (bucket_id, name) do update set version = excluded.version, metadata = excluded.metadata",
+            (f"{user}/{name}", str(user) if owned else None, size),
+        )
+
+
+async def answer(upload) -> str:
+    """The sentence with which it was refused, or 'in'."""
+    try:
+        await upload
+    except psycopg.errors.InsufficientPrivilege as error:
+        return str(error.diag.message_primary)
+    return "in"
+
+
+async def room(db, user) -> tuple[int, int]:
+    """How many files the user has, and how many bytes."""
+    row = await db.one(
+        "select count(*)::int as files, coalesce(sum(size), 0)::int as bytes from pipeline.documents "
+        "where owner_id = %s and deleted_at is null",
+        user,
+    )
+    return row["files"], row["bytes"]
+
+
+async def at_least_what_is_stored(db, user) -> None:
+    """What the quotas go by is never below what is there."""
+    row = await db.one("select files, bytes from pipeline.upload_days where owner_id = %s", user)
+    files, size = await room(db, user)
+    assert row["files"] is None or (row["files"] >= files and row["bytes"] >= size)
+
+
 async def test_uploads_overwrites_and_copies_count_and_the_day_has_an_end(db, user):
     await db.upload(user, "a.txt")
     await db.upload(user, "a.txt", b"second")
@@ -121,24 +169,128 @@ async def test_a_file_that_was_not_read_is_moved_as_often_as_its_job_may_be_retr
 async def test_a_race_lets_nobody_through(db, user):
     await db.upload(user, "a.txt")
     await db.upload(user, "b.txt")
-
-    async def upload(n: int) -> str:
-        async with await db.connect("authenticator") as connection:
-            await connection.execute("set role service_role")
-            try:
-                await connection.execute(
-                    "insert into storage.objects (bucket_id, name, owner_id, version, metadata) "
-                    "values ('documents', %s, %s, gen_random_uuid()::text, '{\"size\": 1}')",
-                    (f"{user}/race {n}.txt", str(user)),
-                )
-            except psycopg.errors.InsufficientPrivilege as error:
-                return str(error.diag.message_primary)
-        return "in"
-
-    answers = await asyncio.gather(*(upload(n) for n in range(20)))
+    answers = await asyncio.gather(*(answer(upload_as_service(db, user, f"race {n}.txt")) for n in range(20)))
     assert answers.count("in") == 1
-    assert sum("uploads for today (3)" in answer for answer in answers) == 19
+    assert sum("uploads for today (3)" in one for one in answers) == 19
     assert len(await db.all("select from pipeline.jobs")) == 3
+
+
+@pytest.mark.parametrize(
+    ("quota", "sentence"),
+    [("max_documents = 5", "You have 5 files already"), ("max_stored_bytes = 5", "more than 5 bytes together")],
+)
+async def test_a_race_for_the_last_room_lets_nobody_through(db, user, quota, sentence):
+    await db.run("update pipeline.limits set uploads_per_day = null, max_documents = null, max_stored_bytes = null")
+    await db.run(f"update pipeline.limits set {quota}")
+    for n in range(4):
+        await db.upload(user, f"{n}.txt", b"x")
+    answers = await asyncio.gather(*(answer(upload_as_service(db, user, f"race {n}.txt")) for n in range(20)))
+    assert answers.count("in") == 1
+    assert sum(sentence in one for one in answers) == 19
+    assert await room(db, user) == (5, 5)
+
+
+async def test_what_came_and_went_leaves_room_for_as_much(db, user):
+    """Nothing is subtracted when a file is deleted: the documents are counted anew before anybody is refused."""
+    await db.run("update pipeline.limits set uploads_per_day = null")
+    for n in range(12):
+        await db.upload(user, f"{n}.txt", b"x" * 20)
+        await at_least_what_is_stored(db, user)
+        await db.delete(user, f"{n}.txt")
+        await db.dry_run(user, f"{n + 1}.txt")
+    for n in range(5):
+        await db.upload(user, f"{n}.txt", b"x" * 20)
+    for size in (1, 20, 7, 20):
+        await db.upload(user, "0.txt", b"x" * size)
+        await at_least_what_is_stored(db, user)
+    with refused("You have 5 files already"):
+        await db.upload(user, "5.txt", b"x")
+    with refused("more than 100 bytes together"):
+        await db.upload(user, "0.txt", b"x" * 21)
+    await db.delete(user, "4.txt")
+    await db.upload(user, "0.txt", b"x" * 40)
+    assert await room(db, user) == (4, 100)
+
+
+async def test_what_the_operator_adds_takes_room_too(db, user):
+    """By the service key, by a move out of another user's folder, and past the triggers."""
+    await db.upload(user, "a.txt", b"x" * 40)
+    await db.upload(user, "b.txt", b"x" * 9)
+    await upload_as_service(db, user, "c.txt", owned=False)
+    other = await db.sign_up()
+    stored = await db.upload(other, "d.txt", b"x" * 50)
+    move = "update storage.objects set name = %s, owner_id = null, version = gen_random_uuid()::text where id = %s"
+    await db.run(move, f"{user}/d.txt", stored["id"])
+    assert await room(db, user) == (4, 100)
+    await at_least_what_is_stored(db, user)
+    with refused("more than 100 bytes together"):
+        await db.upload(user, "e.txt", b"x")
+    await db.run(
+        "insert into pipeline.documents (owner_id, object_id, object_version, bucket_id, name) "
+        "values (%s, gen_random_uuid(), 'v', 'documents', 'restored')",
+        user,
+    )
+    await db.run("update pipeline.limits set max_stored_bytes = null")
+    await db.move_time("1 day")
+    with refused("You have 5 files already"):
+        await db.upload(user, "e.txt", b"x")
+    await db.run("delete from pipeline.documents where name = 'restored'")
+
+
+async def test_an_upload_costs_the_same_however_much_its_owner_has(db, user):
+    """Far from the limits the files are not read; once a day they are."""
+    await db.run("update pipeline.limits set uploads_per_day = null, max_documents = 10000, max_stored_bytes = 1e9")
+    await db.upload(user, "first.txt")
+    await db.run(
+        "insert into pipeline.documents (owner_id, object_id, object_version, bucket_id, name) "
+        "select %s, gen_random_uuid(), 'v', 'documents', n::text from generate_series(1, 2000) n",
+        user,
+    )
+    await db.run("analyze pipeline.documents")
+    async with db.admin.transaction(force_rollback=True):
+        before = await db.one(READ)
+        await db.upload(user, "next.txt")
+        await db.run("reset role")
+        await db.run(CHECK, f"{user}/other.txt", str(user))
+        assert (await db.one(READ))["n"] - before["n"] < 20
+        await db.move_time("1 day")
+        await db.upload(user, "the first of the day.txt")
+        await db.run("reset role")
+        assert (await db.one(READ))["n"] - before["n"] > 2000
+    await db.run("delete from pipeline.documents where object_version = 'v'")
+
+
+async def test_a_permission_check_writes_nothing_and_locks_nobody(db, user):
+    """Not even for the moment before it is rolled back: there is nothing that another upload would have to wait for."""
+    await db.upload(user, "a.txt")
+    count = (
+        "select sum(n_tup_ins + n_tup_upd + n_tup_del)::int as n "
+        "from pg_stat_xact_user_tables where schemaname in ('pipeline', 'realtime')"
+    )
+    async with db.admin.transaction(force_rollback=True):
+        before = await db.one(count)
+        await db.run(CHECK, f"{user}/b.txt", str(user))
+        await db.run("update storage.objects set version = '1' where name = %s", f"{user}/a.txt")
+        assert await db.one(count) == before
+        async with asyncio.timeout(10):
+            await upload_as_service(db, user, "c.txt")
+
+
+async def test_a_file_is_held_to_the_limit_of_its_bucket(db, user):
+    """Storage does not look at a body that comes in chunks, without a length."""
+    await db.run("update storage.buckets set file_size_limit = 1048576 where id = 'documents'")
+    await db.run("update pipeline.limits set max_stored_bytes = null")
+    for owned in (True, False):
+        name = f"{owned}.txt"
+        await upload_as_service(db, user, name, size=1_048_576, owned=owned)
+        with refused("This file has 1048577 bytes; a file may have 1048576 bytes"):
+            await upload_as_service(db, user, f"large {name}", size=1_048_577, owned=owned)
+        with refused("This file has 2048 kB; a file may have 1024 kB"):
+            await upload_as_service(db, user, name, size=2_097_152, owned=owned)
+    assert len(await db.all("select from pipeline.jobs where state = 'available'")) == 2
+    await db.run("update storage.buckets set file_size_limit = 10 where id = 'documents'")
+    move = "update storage.objects set name = %s, version = gen_random_uuid()::text where name = %s"
+    await db.run(move, f"{user}/moved.txt", f"{user}/True.txt")
 
 
 async def test_an_upload_that_waited_over_midnight_does_not_begin_the_new_day_anew(db, user):
