@@ -47,7 +47,7 @@ async def project() -> AsyncIterator[Project]:
 
 @pytest.fixture(scope="session")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder in which Node finds supabase-js."""
+    """A folder in which Node finds supabase-js and tus-js-client."""
     if shutil.which("node") is None or shutil.which("npm") is None:
         if os.environ.get("CI"):
             pytest.fail("Node and npm are missing: the JavaScript half of the tests must run in CI.")

@@ -385,6 +385,33 @@ async def test_what_is_not_supported_is_refused_by_name(world: World, path: str)
     assert "not supported by the embedded Supabase" in answer.json()["message"]
 
 
+@pytest.mark.parametrize(("body", "status", "message"), [
+    ({"prefix": "x" * 1024 * 1024}, 413, "Request body is too large"),
+    ({"prefix": {}}, 400, "body/prefix must be string"),
+    ({"prefix": "", "limit": 1.5}, 400, "body/limit must be integer"),
+    ({"prefix": "", "limit": "1e3"}, 400, "body/limit must be integer"),
+    ({"prefix": "", "limit": None}, 400, "body/limit must be >= 1"),
+    ({"prefix": "", "sortBy": 1}, 400, "body/sortBy must be object"),
+    ([], 400, "body must be object"),
+    (7, 400, "body must be object"),
+    (None, 400, "body must be object"),
+])  # fmt: skip
+async def test_a_body_that_is_not_as_it_should_be(world: World, body: Any, status: int, message: str) -> None:
+    headers = {"content-type": "application/json"}
+    content = json.dumps(body).encode()
+    answer = await world.person().send("POST", "/object/list/documents", content=content, headers=headers)
+    assert (answer.status_code, answer.json()["statusCode"], answer.json()["message"]) == (status, str(status), message)
+
+
+@pytest.mark.parametrize(
+    "body", [b"{" * 100_000, b"[" * 100_000, b"\xff", b'{"prefix": "\\ud800"}', b'{"prefix": NaN}']
+)
+async def test_a_body_that_breaks_parsers_is_refused(world: World, body: bytes) -> None:
+    headers = {"content-type": "application/json"}
+    answer = await world.person().send("POST", "/object/list/documents", content=body, headers=headers)
+    assert answer.status_code in (200, 400)
+
+
 @pytest.mark.parametrize("method", ["GET", "PUT", "POST", "DELETE"])
 async def test_s3_is_refused_in_words_that_its_clients_show(world: World, method: str) -> None:
     headers = {"authorization": "AWS4-HMAC-SHA256 Credential=x/20261128/local/s3/aws4_request, Signature=x"}

@@ -94,6 +94,12 @@ def unreadable(message: str) -> StorageError:
     return StorageError(400, "InvalidRequest", message, error="FastifyError")
 
 
+def too_long() -> StorageError:
+    """A body of JSON that nobody needs."""
+    message = "Request body is too large"
+    return StorageError(413, "EntityTooLarge", message, error="FastifyError", http_status=413)
+
+
 def invalid_parameter(message: str) -> StorageError:
     return StorageError(400, "InvalidParameter", message)
 

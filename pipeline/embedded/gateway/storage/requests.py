@@ -16,6 +16,7 @@ from starlette.requests import Request
 
 from pipeline.embedded.gateway.storage import errors
 
+MAX_JSON_BYTES = 1024 * 1024
 _MEDIA_TYPE = re.compile(r"[\w!#$&^.+*-]+/[\w!#$&^.+*-]+\s*(;.*)?", re.DOTALL)
 
 
@@ -29,7 +30,11 @@ def check_content_type(request: Request) -> None:
 async def json_body(request: Request) -> Fields:
     """The request's JSON object."""
     check_content_type(request)
-    raw = await request.body()
+    raw = bytearray()
+    async for chunk in request.stream():
+        raw += chunk
+        if len(raw) > MAX_JSON_BYTES:
+            raise errors.too_long()
     if not raw:
         if request.headers.get("content-type", "").startswith("application/json"):
             raise errors.unreadable("Body cannot be empty when content-type is set to 'application/json'")

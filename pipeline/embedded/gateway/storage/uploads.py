@@ -197,7 +197,10 @@ class UploadStore:
 
     async def sweep_forever(self) -> None:
         while True:
-            self.sweep()
+            try:
+                self.sweep()
+            except OSError:
+                log.exception("expired uploads cannot be looked for")
             await asyncio.sleep(SWEEP_EVERY)
 
     def _part(self, version: str) -> Path:
