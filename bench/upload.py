@@ -32,7 +32,7 @@ _CASES = (
 _SPACE = "all-MiniLM-L6-v2-int8-384"
 _OURS, _ALONE = "documents", "alone"
 _SIZE = 10_240
-_STATEMENTS = Path(__file__).with_suffix(".sql")
+STATEMENTS = Path(__file__).with_suffix(".sql")
 
 _BESIDE = """
 insert into storage.buckets (id, name, file_size_limit) values ('alone', 'alone', 26214400);
@@ -95,10 +95,11 @@ async def _compare(what: str, run: Run, rounds: int) -> dict[str, dict[str, floa
                 file=sys.stderr,
                 flush=True,
             )
-    return {case: _row(rates[case, _OURS], rates[case, _ALONE]) for case, _, _ in _CASES}
+    return {case: kept_row(rates[case, _OURS], rates[case, _ALONE]) for case, _, _ in _CASES}
 
 
-def _row(ours: list[float], alone: list[float]) -> dict[str, float]:
+def kept_row(ours: list[float], alone: list[float]) -> dict[str, float]:
+    """Medians of the rounds; the part that is kept is that of each round, with the least and the most."""
     kept = [one / other for one, other in zip(ours, alone, strict=True)]
     return {
         "ours_per_second": round(statistics.median(ours), 1),
@@ -115,7 +116,7 @@ async def _pgbench(server: PostgresServer, bucket: str, clients: int, each: bool
         binary("pgbench"),
         *("--no-vacuum", "--protocol=extended", "--progress=1", "--jobs=1", f"--client={clients}"),
         *(f"--time={max(1, round(seconds)) + 1}", f"--define=bucket={bucket}", f"--define=each={int(each)}"),
-        f"--file={_STATEMENTS}",
+        f"--file={STATEMENTS}",
         server.url("authenticator"),
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,

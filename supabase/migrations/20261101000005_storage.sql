@@ -30,15 +30,12 @@ comment on column pipeline.upload_days.files is 'The owner has no more documents
 comment on column pipeline.upload_days.bytes is 'The owner''s documents have no more bytes than this together; null: to be counted.';
 alter table pipeline.upload_days enable row level security;
 
-create function pipeline.count_upload(owner_id uuid, uploads integer, files integer, bytes bigint)
-  returns pipeline.upload_days
+create function pipeline.count_upload(owner_id uuid, today date, uploads integer, files integer, bytes bigint)
+  returns void
   language plpgsql
   set search_path = ''
 as $$
 #variable_conflict use_column
-declare
-  today constant date := (pipeline.now() at time zone 'utc')::date;
-  used pipeline.upload_days;
 begin
   insert into pipeline.upload_days as u (owner_id, day, uploads)
   values (count_upload.owner_id, today, count_upload.uploads)
@@ -47,89 +44,43 @@ begin
      set uploads = case when u.day >= excluded.day then u.uploads else 0 end + excluded.uploads,
          files = case when u.day >= excluded.day then u.files + count_upload.files end,
          bytes = case when u.day >= excluded.day then u.bytes + count_upload.bytes end,
-         day = greatest(u.day, excluded.day)
-  returning * into used;
-  return used;
+         day = greatest(u.day, excluded.day);
 end
 $$;
 comment on function pipeline.count_upload is
   'Adds to what the owner has uploaded and stores; the owner''s row stays locked until the transaction ends.';
 
-create function pipeline.foresee_upload(owner_id uuid, files integer)
-  returns pipeline.upload_days
-  language plpgsql
-  stable
-  set search_path = ''
-as $$
-declare
-  used pipeline.upload_days;
-begin
-  select * into used from pipeline.upload_days u where u.owner_id = foresee_upload.owner_id;
-  if used.day >= (pipeline.now() at time zone 'utc')::date then
-    used.uploads := used.uploads + 1;
-  else
-    used.uploads := 1;
-  end if;
-  used.files := used.files + foresee_upload.files;
-  return used;
-end
-$$;
-comment on function pipeline.foresee_upload is 'What count_upload would say, without a lock or a trace.';
-
-create function pipeline.check_room(owner_id uuid, used pipeline.upload_days, size bigint, foreseen integer)
+create function pipeline.check_room(owner_id uuid, max_documents bigint, max_stored_bytes bigint, foreseen integer)
   returns void
   language plpgsql
   set search_path = ''
 as $$
 declare
-  quota constant pipeline.limits := pipeline.limits_of(check_room.owner_id);
+  stored_files bigint;
+  stored_bytes numeric;
 begin
-  if used.uploads > quota.uploads_per_day then
-    raise exception using errcode = 'insufficient_privilege',
-      message = format('You have reached your limit of uploads for today (%s). The next day begins at midnight UTC.', quota.uploads_per_day);
-  end if;
-  perform pipeline.check_size(size, quota.max_file_bytes);
-  if used.files <= coalesce(quota.max_documents, used.files) and used.bytes <= coalesce(quota.max_stored_bytes, used.bytes)
-     or quota.max_documents is null and quota.max_stored_bytes is null then
-    return;
-  end if;
-
-  select count(*) + coalesce(foreseen, 0), coalesce(sum(d.size), 0) into used.files, used.bytes
+  select count(*) + coalesce(foreseen, 0), coalesce(sum(d.size), 0) into stored_files, stored_bytes
     from pipeline.documents d
    where d.owner_id = check_room.owner_id and d.deleted_at is null;
   if foreseen is null then
-    update pipeline.upload_days u set files = used.files, bytes = used.bytes where u.owner_id = check_room.owner_id;
+    update pipeline.upload_days u
+       set files = stored_files, bytes = stored_bytes
+     where u.owner_id = check_room.owner_id;
   end if;
-  if used.files > quota.max_documents then
+  if stored_files > max_documents then
     raise exception using errcode = 'insufficient_privilege',
-      message = format('You have %s files already. Delete some to make room.', quota.max_documents);
+      message = format('You have %s files already. Delete some to make room.', max_documents);
   end if;
-  if used.bytes > quota.max_stored_bytes then
+  if stored_bytes > max_stored_bytes then
     raise exception using errcode = 'insufficient_privilege',
       message = format('With this file yours would have more than %s together. Delete some to make room.',
-                       pg_size_pretty(quota.max_stored_bytes));
+                       pg_size_pretty(max_stored_bytes));
   end if;
 end
 $$;
 comment on function pipeline.check_room is
-  'Refuses what passes a quota of the owner. In a permission check `foreseen` is the number of new files, which no document '
-  'stands for yet; in the write that stays it is null.';
-
-create function pipeline.check_size(size bigint, most bigint)
-  returns void
-  language plpgsql
-  set search_path = ''
-as $$
-begin
-  if size > most then
-    raise exception using errcode = 'insufficient_privilege',
-      message = format('This file has %s; a file may have %s.',
-                       case when pg_size_pretty(size) = pg_size_pretty(most) then size || ' bytes' else pg_size_pretty(size) end,
-                       case when pg_size_pretty(size) = pg_size_pretty(most) then most || ' bytes' else pg_size_pretty(most) end);
-  end if;
-end
-$$;
-comment on function pipeline.check_size is 'Refuses a file that is too large.';
+  'Counts the owner''s documents, and refuses one too many. In a permission check `foreseen` is the number of new files, which '
+  'no document stands for yet; in the write that stays it is null, and the owner''s row is set right.';
 
 create function pipeline.hide_document(object uuid, reason text)
   returns void
@@ -155,20 +106,6 @@ end
 $$;
 comment on function pipeline.hide_document is 'Makes an object''s document invisible and cancels its work; a listener purges later.';
 
-create function pipeline.is_user(user_id uuid)
-  returns boolean
-  language plpgsql
-  stable
-  set search_path = ''
-as $$
-begin
-  -- An id that is given out again is not somebody's while what it stood for is being removed.
-  return exists (select from auth.users u where u.id = is_user.user_id and u.deleted_at is null)
-     and not exists (select from pipeline.erasures e where e.owner_id = is_user.user_id);
-end
-$$;
-comment on function pipeline.is_user is 'Whether the user is there, and not being erased.';
-
 create function pipeline.object_written()
   returns trigger
   language plpgsql
@@ -177,7 +114,8 @@ create function pipeline.object_written()
 as $$
 declare
   folder constant text := split_part(new.name, '/', 1);
-  nobody constant text := format('Files in the bucket documents belong to a user: the first folder of the name must be a user''s id, and %L is none.', folder);
+  nobody constant text := format(
+    'Files in the bucket documents belong to a user: the first folder of the name must be a user''s id, and %L is none.', folder);
   -- The permission check before the bytes move, which is rolled back, needs the refusals alone. That of a move has the final
   -- version, and is done in full.
   stays constant boolean := new.version is distinct from '1';
@@ -185,14 +123,19 @@ declare
   now constant timestamptz := pipeline.now();
   known pipeline.documents;
   document pipeline.documents;
-  used pipeline.upload_days;
-  owner uuid;
+  terms record;
+  user_id uuid;
+  most bigint;
+  today constant date := (now at time zone 'utc')::date;
   moved boolean := false;
   counted boolean;
   placeholder boolean;
-  files integer;
+  new_files integer;
 begin
-  select * into known from pipeline.documents d where d.object_id = new.id and d.deleted_at is null;
+  -- A new object has a document only where a backup brought its row back.
+  if tg_op = 'UPDATE' or new.name like '%/.emptyFolderPlaceholder' then
+    select * into known from pipeline.documents d where d.object_id = new.id and d.deleted_at is null;
+  end if;
   if tg_op = 'UPDATE' and known.id is not null then
     moved := old.bucket_id = new.bucket_id and old.name <> new.name;
   end if;
@@ -208,7 +151,7 @@ begin
      or folder !~ '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$' then
     raise exception using errcode = 'insufficient_privilege', message = nobody;
   end if;
-  owner := folder::uuid;
+  user_id := folder::uuid;
 
   -- Storage takes such a name as it is; what stands between it and a listener may not, and would ask for another object.
   if new.name ~ '(^|/)\.{1,2}(/|$)' then
@@ -216,22 +159,23 @@ begin
       message = 'No folder or file can be called "." or "..": please rename it and upload it again.';
   end if;
 
-  files := (not placeholder and (known.id is null or known.owner_id <> owner))::integer;
+  new_files := (not placeholder and (known.id is null or known.owner_id <> user_id))::integer;
   if stays and not placeholder then
-    -- An object that came into another user's folder is that user's new document, not the old one with a new owner.
-    if known.owner_id <> owner then
+    loop
+      insert into pipeline.documents as d (owner_id, object_id, object_version, bucket_id, name, size, created_at, updated_at)
+      values (user_id, new.id, new.version, new.bucket_id, new.name, size, now, now)
+      on conflict (object_id) where deleted_at is null do update
+         set object_version = excluded.object_version, name = excluded.name, bucket_id = excluded.bucket_id,
+             size = excluded.size, updated_at = excluded.updated_at
+       where d.owner_id = excluded.owner_id
+      returning * into document;
+      exit when found;
+      -- An object that came into another user's folder is that user's new document, not the old one with a new owner.
       perform pipeline.hide_document(new.id, 'The file was moved to another user.');
       known := null;
-    end if;
+    end loop;
 
-    insert into pipeline.documents as d (owner_id, object_id, object_version, bucket_id, name, size, created_at, updated_at)
-    values (owner, new.id, new.version, new.bucket_id, new.name, size, now, now)
-    on conflict (object_id) where deleted_at is null do update
-       set object_version = excluded.object_version, name = excluded.name, bucket_id = excluded.bucket_id,
-           size = excluded.size, updated_at = excluded.updated_at
-    returning * into document;
-
-    if known.id is not null then
+    if known.id is not null or document.created_at <> now then
       update pipeline.jobs j
          set state = 'cancelled', finished_at = now, claimed_by = null, lease_expires_at = null,
              error_class = 'superseded', error = 'A newer version of this file took its place.'
@@ -252,20 +196,40 @@ begin
 
   -- Last, and in the write that stays under the lock of the owner's row.
   if stays then
-    used := pipeline.count_upload(owner, counted::integer, files, coalesce(document.size, 0) - coalesce(known.size, 0));
-  else
-    used := pipeline.foresee_upload(owner, files);
+    perform pipeline.count_upload(user_id, today, counted::integer, new_files,
+                                  coalesce(document.size, 0) - coalesce(known.size, 0));
   end if;
-  if not pipeline.is_user(owner) then
+  select l.uploads_per_day, l.max_file_bytes, l.max_documents, l.max_stored_bytes, b.file_size_limit,
+         coalesce(case when u.day >= today then u.uploads end, 0) + (not stays)::integer as uploads,
+         u.files + case when stays then 0 else new_files end as files, u.bytes,
+         -- An id that is given out again is not somebody's while what it stood for is being removed.
+         exists (select from auth.users a where a.id = user_id and a.deleted_at is null)
+           and not exists (select from pipeline.erasures e where e.owner_id = user_id) as is_user
+    into terms
+    from storage.buckets b
+   cross join pipeline.limits_of(user_id) l
+    left join pipeline.upload_days u on u.owner_id = user_id
+   where b.id = new.bucket_id;
+  if not terms.is_user then
     raise exception using errcode = 'insufficient_privilege', message = nobody;
+  end if;
+  if counted and terms.uploads > terms.uploads_per_day then
+    raise exception using errcode = 'insufficient_privilege',
+      message = format('You have reached your limit of uploads for today (%s). The next day begins at midnight UTC.',
+                       terms.uploads_per_day);
   end if;
   -- A size that is declared before the bytes move includes the envelope. Storage itself does not hold a body without a
   -- declared length to the limit of the bucket.
-  if stays and not moved then
-    perform pipeline.check_size(size, (select b.file_size_limit from storage.buckets b where b.id = new.bucket_id));
+  most := least(case when not moved then terms.file_size_limit end, case when counted then terms.max_file_bytes end);
+  if stays and size > most then
+    raise exception using errcode = 'insufficient_privilege',
+      message = case when pg_size_pretty(size) = pg_size_pretty(most)
+                     then format('This file has %s bytes; a file may have %s bytes.', size, most)
+                     else format('This file has %s; a file may have %s.', pg_size_pretty(size), pg_size_pretty(most)) end;
   end if;
-  if counted then
-    perform pipeline.check_room(owner, used, case when stays then size end, case when not stays then files end);
+  if counted and (terms.max_documents is not null or terms.max_stored_bytes is not null)
+     and (terms.files is null or terms.files > terms.max_documents or terms.bytes > terms.max_stored_bytes) then
+    perform pipeline.check_room(user_id, terms.max_documents, terms.max_stored_bytes, case when not stays then new_files end);
   end if;
   return null;
 end

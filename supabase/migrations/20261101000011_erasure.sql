@@ -123,7 +123,6 @@ end
 $$;
 comment on function pipeline.user_deleted is 'A deleted user is erased. So is one whom Auth deletes softly: that cannot be undone either.';
 
-
 create function pipeline.count_erased_file(owner_id uuid, size bigint)
   returns void
   language sql
