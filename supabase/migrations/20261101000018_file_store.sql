@@ -102,9 +102,10 @@ $$;
 comment on function pipeline.bucket_mark is 'The mark that stands now: another listener may have written one since.';
 
 create view pipeline.lost_files with (security_invoker = true) as
-select j.id as job_id, j.document_id, j.owner_id, j.name, j.object_id, j.object_version, d.error_detail, d.finished_at as lost_at
-  from pipeline.dead_jobs d join pipeline.jobs j using (id)
- where d.error_class = 'lost' and pipeline.is_stored(j.object_id, j.object_version);
+select j.id as job_id, j.document_id, j.owner_id, j.name, j.object_id, j.object_version, j.error_detail, j.finished_at as lost_at
+  from pipeline.jobs j join storage.objects o on o.id = j.object_id and o.version = j.object_version and o.bucket_id = 'documents'
+ where j.state = 'dead' and j.error_class = 'lost'
+   and j.error_class not in ('cancelled', 'superseded', 'deleted');  -- says nothing new; it names the index
 comment on view pipeline.lost_files is
   'Files whose row Storage has and whose bytes it has not, until they are uploaded again or deleted. When the bytes are back, '
   '`pipeline jobs retry` reads them.';
