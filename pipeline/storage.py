@@ -223,7 +223,10 @@ def _refused(response: httpx.Response) -> Unread:
     reason = f"Storage answered {code} {body.get('error') or body.get('code') or ''}".strip()[:200]
     match code:
         case "401" | "402" | "403":
-            return Unread(key_refused(f"{reason}: check {KEY[PROVIDER]}"), code=code)
+            return Unread(
+                key_refused(f"{reason}: check {KEY[PROVIDER]}, a key of the project at UPLOAD_PIPELINE_SUPABASE_URL"),
+                code=code,
+            )
         case "429":
             busy = retry_after(response.headers)
             return Unread(busy_or_away(reason, _BUSY_SECONDS if busy is None else busy, outage=False), code=code)
