@@ -22,7 +22,7 @@ app = typer.Typer(
 
 @app.command("list")
 def list_providers(db_url: DatabaseOption = None, json: JsonOption = False) -> None:
-    """List each key by its fingerprint: its state, since when and why, its pace, and how it is used.
+    """List each key, that of Storage too, by its fingerprint: its state, since when and why, its pace, how it is used.
 
     Example: `pipeline providers list`
     """
@@ -36,7 +36,7 @@ def list_providers(db_url: DatabaseOption = None, json: JsonOption = False) -> N
         print_json({"providers": rows})
         return
     if not rows:
-        say("No paid service has been called yet.")
+        say("No service has been called yet.")
         return
     table = Table(box=None, pad_edge=False)
     for column in ("provider", "key", "state", "since", "why"):

@@ -17,8 +17,9 @@ from pipeline import faults
 from pipeline.database import LISTENER, open_pool, refusal
 from pipeline.embedding import Embedder
 from pipeline.erasure import Eraser
-from pipeline.errors import SetupError
-from pipeline.guard import database_url, guard, require
+from pipeline.errors import JobError, SetupError
+from pipeline.filestore import AnotherProject, FileStore
+from pipeline.guard import database_name, database_url, guard, require
 from pipeline.http import http_port, wake_ups_alone
 from pipeline.limiter import Account, fingerprint
 from pipeline.listener import wake_ups
@@ -160,11 +161,19 @@ async def run_listener(settings: Settings, *, stop: asyncio.Event, ready: Callab
                 f"UPLOAD_PIPELINE_EMBEDDER and its model to the active one, or run "
                 f"`pipeline migrate --space {embedder.space.name}`."
             )
+        files = FileStore(queries, storage, database_name(url))
+        try:
+            await files.look()
+        except AnotherProject as error:
+            raise SetupError(error.detail) from None
+        except JobError as error:
+            # It may pass, and another listener may have a better key: this one waits, and says so.
+            _log.warning("no files can be read for now", extra={"reason": error.detail})
         await asyncio.gather(*(part.warm_up() for part in (parser, embedder, fallback) if part is not None))
         parse_account, embed_account = accounts(settings)
         processor = Processor(
             queries,
-            storage,
+            files,
             parser,
             embedder,
             space_id,
@@ -181,25 +190,22 @@ async def run_listener(settings: Settings, *, stop: asyncio.Event, ready: Callab
             concurrency=settings.concurrency,
             lease_seconds=settings.lease_seconds,
             poll_seconds=settings.poll_seconds,
-            eraser=Eraser(queries, storage),
+            eraser=Eraser(queries, files),
             job_seconds=settings.job_timeout_seconds,
         )
 
-        async def say_seen(*, stopped: bool = False) -> None:
-            await queries.seen(
-                release(),
-                parser.fingerprint,
-                embedder.space.name,
-                # with a fallback no job waits for the parser's provider
-                parse_key=parse_account.fingerprint if parse_account and fallback is None else None,
-                embed_key=embed_account.fingerprint if embed_account else None,
-                stopped=stopped,
-            )
+        # with a fallback no job waits for the parser's provider
+        needed = (storage.account, parse_account if fallback is None else None, embed_account)
+        keys = [account.fingerprint for account in needed if account is not None]
+
+        async def say_seen(*, stopped: bool = False) -> bool:
+            return await queries.seen(release(), parser.fingerprint, embedder.space.name, keys=keys, stopped=stopped)
 
         async def seen() -> None:
             while True:
-                with contextlib.suppress(psycopg.OperationalError):
-                    await say_seen()
+                with contextlib.suppress(psycopg.OperationalError, JobError):
+                    if await say_seen():
+                        await files.look()
                 await asyncio.sleep(min(_SEEN_SECONDS, settings.poll_seconds * 2))
 
         await stack.enter_async_context(http_port(settings, parser, queries))

@@ -7,18 +7,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import httpx
 import psycopg
 
 from pipeline import app, migrate
-from pipeline.database import GUARD, connect
-from pipeline.errors import SetupError
-from pipeline.guard import database_url, guard
+from pipeline.database import GUARD, connect, open_pool
+from pipeline.errors import Misconfigured, SetupError, Throttled
+from pipeline.filestore import AnotherProject, FileStore
+from pipeline.guard import database_name, database_url, guard
 from pipeline.parsing.local import fences
 from pipeline.providers import KEY, price_wanted
-from pipeline.queries import SCHEMA_VERSION
+from pipeline.queries import SCHEMA_VERSION, Queries
 from pipeline.settings import Settings
-from pipeline.storage import key_headers
+from pipeline.storage import Storage, Unread
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,16 +34,19 @@ class Finding:
 async def check(settings: Settings) -> list[Finding]:
     """Look at settings, connections, roles, keys and spaces; never raises for what it finds."""
     findings = []
+    reached = None
     try:
         url = database_url(settings)
         await guard(url)
+        reached = url
         findings.append(Finding("database", True, "the listener's role can connect and the schema is there"))
         findings += await _schema(url)
         findings += await _providers(url)
+        findings.append(await _lost_files(url))
         findings += await _prices(url, settings)
     except SetupError as error:
         findings.append(_from(error, "database"))
-    findings.append(await _storage(settings))
+    findings.append(await _storage(settings, reached))
     findings += await _space(settings)
     if settings.parser == "local":
         findings.append(isolation(fences()))
@@ -147,15 +150,16 @@ async def _providers(url: str) -> list[Finding]:
     async with await connect(url, GUARD) as connection:
         rows = await (
             await connection.execute(
-                "select provider, fingerprint, state, since, reason, listeners, requests_last_minute, "
+                "select provider, fingerprint, stage, state, since, reason, listeners, requests_last_minute, "
                 "tokens_last_minute from pipeline.providers() where listeners > 0"
             )
         ).fetchall()
     findings = []
-    for provider, key, state, since, reason, listeners, requests, tokens in rows:
+    for provider, key, stage, state, since, reason, listeners, requests, tokens in rows:
         used = f"used by {listeners} listener{'s' if listeners > 1 else ''}"
         if state in ("ready", "cooling"):
-            detail = f"{state}, {used}: {requests} calls and {tokens} tokens in the last minute"
+            calls = "" if stage == "fetch" else f": {requests} calls and {tokens} tokens in the last minute"
+            detail = f"{state}, {used}{calls}"
             findings.append(Finding(f"{provider} key {key}", True, detail))
             continue
         remedy = (
@@ -185,7 +189,8 @@ async def _prices(url: str, settings: Settings) -> list[Finding]:
     return findings
 
 
-async def _storage(settings: Settings) -> Finding:
+async def _storage(settings: Settings, url: str | None) -> Finding:
+    """`url` is the listener's database; None where it cannot be had."""
     key = settings.supabase_service_role_key.get_secret_value()
     if not settings.supabase_url or not key:
         return Finding(
@@ -194,25 +199,46 @@ async def _storage(settings: Settings) -> Finding:
             "no project or no key is set",
             "Set UPLOAD_PIPELINE_SUPABASE_URL and UPLOAD_PIPELINE_SUPABASE_SERVICE_ROLE_KEY.",
         )
+    storage = Storage(settings.supabase_url, key, settings.max_file_size_bytes)
     try:
-        async with httpx.AsyncClient(timeout=15) as client:
-            response = await client.get(
-                f"{settings.supabase_url.rstrip('/')}/storage/v1/bucket/documents", headers=key_headers(key)
-            )
-    except httpx.HTTPError as error:
-        return Finding(
-            "storage",
-            False,
-            f"{settings.supabase_url} does not answer ({type(error).__name__})",
-            "Check UPLOAD_PIPELINE_SUPABASE_URL and the network.",
-        )
-    if response.status_code == 200:
-        return Finding("storage", True, "the service key reads the bucket documents")
+        if url is None:
+            shown = await storage.bucket_time()
+            return Finding("storage", None if shown else False, "it could not be compared with the database")
+        async with open_pool(url, size=1) as pool:
+            await FileStore(Queries(pool, "check", 60), storage, database_name(url)).examine()
+    except AnotherProject as error:
+        return _from(SetupError(error.detail), "storage")
+    except Unread as unread:
+        return _unread(unread.error)
+    except (Misconfigured, Throttled) as error:
+        return _unread(error)
+    except psycopg.Error as error:
+        return Finding("storage", None, f"it could not be compared with the database ({type(error).__name__})")
+    finally:
+        await storage.close()
+    return Finding("storage", True, "the service key reads this database's files")
+
+
+def _unread(error: Misconfigured | Throttled) -> Finding:
+    detail, _, setting = error.detail.partition(": check ")
+    remedy = f"Check {setting or 'UPLOAD_PIPELINE_SUPABASE_URL and the network'}; jobs wait and lose nothing."
+    return Finding("storage", False, detail, remedy)
+
+
+async def _lost_files(url: str) -> Finding:
+    async with await connect(url, GUARD) as connection:
+        row = await (await connection.execute("select files, owners from pipeline.lost_files_count()")).fetchone()
+    assert row is not None
+    files, owners = row
+    if not files:
+        return Finding("lost files", True, "Storage has the bytes of all files that were read")
     return Finding(
-        "storage",
+        "lost files",
         False,
-        f"the bucket documents cannot be read (HTTP {response.status_code})",
-        "Check UPLOAD_PIPELINE_SUPABASE_SERVICE_ROLE_KEY, and run `pipeline migrate` if the bucket is missing.",
+        f"Storage has no bytes of {files} file{'s' if files > 1 else ''} of {owners} "
+        f"user{'s' if owners > 1 else ''}, and their owners were told to upload them again",
+        "See the view pipeline.lost_files. If you can bring the bytes back: "
+        "`pipeline jobs retry --state dead --error-class lost --all`.",
     )
 
 

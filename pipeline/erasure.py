@@ -9,19 +9,18 @@ import logging
 
 from pipeline import faults
 from pipeline.errors import JobError
+from pipeline.filestore import FileStore
 from pipeline.queries import Queries
-from pipeline.storage import Storage
 
 _log = logging.getLogger(__name__)
-BUCKET = "documents"
 
 
 class Eraser:
     """Goes on with erasures that are due, one at a time."""
 
-    def __init__(self, queries: Queries, storage: Storage) -> None:
+    def __init__(self, queries: Queries, files: FileStore) -> None:
         self._queries = queries
-        self._storage = storage
+        self._files = files
 
     async def run(self) -> bool:
         """Go on with one, as far as it goes now; False when none is due.
@@ -55,6 +54,6 @@ class Eraser:
         while names := await self._queries.files_to_erase(erasure):
             if asked_for.issuperset(names):
                 raise JobError("Storage keeps files that it was asked to remove.")
-            await self._storage.remove(BUCKET, names)
+            await self._files.remove(names)
             await faults.point("erasure.files")
             asked_for = set(names)

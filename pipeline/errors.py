@@ -3,6 +3,7 @@
     PipelineError
     ├── JobError                 one attempt of one job ended without a result
     │   ├── Transient            try again later with backoff; counts a failure
+    │   ├── Lost                 Storage has the file's row and not its bytes; counts a failure
     │   ├── Throttled            a provider asked us to slow down; counts no failure
     │   ├── OverBudget           there is no money left for it before a certain day; counts no failure
     │   ├── Permanent            this file can never work; the job is dead at once
@@ -44,6 +45,10 @@ def _storable(text: str) -> str:
 
 class Transient(JobError):
     """Something that tends to mend itself failed; the job is tried again after a growing delay."""
+
+
+class Lost(JobError):
+    """Storage has the row of this version and does not hand out its bytes, while it hands out others'."""
 
 
 class Throttled(JobError):

@@ -46,6 +46,14 @@ def database_url(settings: Settings) -> str:
     return url
 
 
+def database_name(url: str) -> str:
+    """Host and name of the database, for a sentence; never the user or the password."""
+    found = parts(url, GUARD)
+    host = found.get("host") or found.get("hostaddr") or os.environ.get("PGHOST") or "localhost"
+    port = found.get("port") or os.environ.get("PGPORT") or 5432
+    return f"{host}:{port}/{found.get('dbname') or 'postgres'}"
+
+
 def _is_here(host: str) -> bool:
     """Whether what is said to the host stays on this machine; the empty one is a socket."""
     if host == "localhost" or host.startswith(("/", "@")) or not host:

@@ -26,7 +26,7 @@ from typing import Protocol, TypeVar
 import psycopg
 
 from pipeline import faults
-from pipeline.errors import JobError, LeaseLost, Misconfigured, OverBudget, Permanent, Throttled
+from pipeline.errors import JobError, LeaseLost, Lost, Misconfigured, OverBudget, Permanent, Throttled
 from pipeline.job import Job
 from pipeline.providers import SERVICE, limits, price_wanted
 
@@ -52,9 +52,9 @@ class Account:
 
     provider: str
     stage: str
-    """`parse` or `embed`."""
+    """`fetch`, `parse` or `embed`."""
     model: str
-    """The embedding model, or the parser's tier; what prices go by."""
+    """The embedding model, or the parser's tier; what prices go by. Empty for Storage."""
     fingerprint: str
 
 
@@ -167,7 +167,7 @@ class Limiter:
         try:
             yield call
         except JobError as error:
-            outcome, may_be_bought, retry_after = _outcome(error)
+            outcome, may_be_bought, retry_after = outcome_of(error)
             if isinstance(error, Throttled):
                 call.limits = error.limits
             await self._settle(
@@ -282,7 +282,7 @@ class Limiter:
             _log.warning("a call could not be settled", extra={"call": call.id, "reason": type(error).__name__})
 
 
-def _outcome(error: JobError) -> tuple[str, bool, float | None]:
+def outcome_of(error: JobError) -> tuple[str, bool, float | None]:
     """How a call ended for `settle`, whether it may have been bought, and the pause that was asked for in seconds."""
     match error:
         case Misconfigured():
@@ -291,7 +291,7 @@ def _outcome(error: JobError) -> tuple[str, bool, float | None]:
             return "unclear", error.may_be_bought, None
         case Throttled():
             return "down" if error.outage else "limited", error.may_be_bought, error.retry_after
-        case Permanent():
+        case Permanent() | Lost():
             return "declined", False, None
     return "unclear", True, None
 

@@ -17,13 +17,13 @@ from pipeline import estimate, faults
 from pipeline.chunking import chunk
 from pipeline.embedding import Embedder, Vectors
 from pipeline.errors import LeaseLost, Misconfigured, Permanent, Throttled, Transient
+from pipeline.filestore import FileStore
 from pipeline.job import Chunk, FetchedFile, Job, Parsed, Stage
 from pipeline.limiter import Account, Limiter, asked
 from pipeline.parsing import Parser
 from pipeline.progress import Progress, patiently
 from pipeline.providers import PassageRefused
 from pipeline.queries import ParsePurchase, Queries
-from pipeline.storage import Storage
 
 _FOLDER = "pipeline-job-"
 _BATCH_TOKENS = 16_000
@@ -57,7 +57,7 @@ class Processor:
     """What a job needs on its way. The same for all jobs of a listener."""
 
     queries: Queries
-    storage: Storage
+    files: FileStore
     parser: Parser
     embedder: Embedder
     space_id: int
@@ -77,7 +77,7 @@ class Processor:
         """
         progress = Progress(self.queries, job)
         with tempfile.TemporaryDirectory(prefix=f"{_FOLDER}{os.getpid()}-") as folder:
-            file = await self.storage.fetch(job, Path(folder))
+            file = await self.files.fetch(job, Path(folder))
             await faults.point("fetch.done")
             await progress.enter(Stage.PARSE)
             parsed, parser = await self._parse(job, file, progress)

@@ -34,7 +34,11 @@ MOST_BILLED = 1e7
 SERVICE = {"openai": "embedding service", "llamaparse": "parsing service"}
 """What the owner of a file calls the provider."""
 
-KEY = {"openai": "UPLOAD_PIPELINE_OPENAI_API_KEY", "llamaparse": "UPLOAD_PIPELINE_LLAMAPARSE_API_KEY"}
+KEY = {
+    "openai": "UPLOAD_PIPELINE_OPENAI_API_KEY",
+    "llamaparse": "UPLOAD_PIPELINE_LLAMAPARSE_API_KEY",
+    "storage": "UPLOAD_PIPELINE_SUPABASE_SERVICE_ROLE_KEY",
+}
 URL = {"openai": "UPLOAD_PIPELINE_OPENAI_BASE_URL", "llamaparse": "UPLOAD_PIPELINE_LLAMAPARSE_BASE_URL"}
 
 REGION = {"llamaparse": "UPLOAD_PIPELINE_LLAMAPARSE_REGION"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -29,6 +29,17 @@ _LONG_SECONDS = STATEMENT_SECONDS + 30.0
 
 _CLAIM = b"select id, attempt, document_id::text, bucket_id, name, size, etag from pipeline.claim(%s, %s, %s, %s)"
 """Its columns are the fields of Job, in their order."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """What the database knows of a job's file; see the SQL function `stored_file`."""
+
+    stands: bool
+    object_id: str
+    object_version: str
+    others: list[str]
+    """Names of other files; none where there is no other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +136,42 @@ class Queries:
 
     async def supersede(self, job: Job) -> None:
         await self._rows("select pipeline.supersede(%s, %s)", job.id, job.attempt)
+
+    # Storage
+
+    async def stored_file(self, job: Job) -> StoredFile:
+        """Raises LeaseLost."""
+        rows = await self._rows("select * from pipeline.stored_file(%s, %s)", job.id, job.attempt)
+        if not rows:
+            raise LeaseLost
+        return StoredFile(*rows[0])
+
+    async def other_files(self) -> list[str]:
+        """Names of some files, by which to see whether Storage hands out bytes."""
+        rows = await self._rows("select pipeline.other_files()")
+        return rows[0][0]
+
+    async def mark_bucket(self) -> datetime | None:
+        """Write a new mark into the bucket's row; None where there is no bucket."""
+        rows = await self._rows("select pipeline.mark_bucket()")
+        return rows[0][0]
+
+    async def bucket_mark(self) -> datetime | None:
+        """The mark that stands now."""
+        rows = await self._rows("select pipeline.bucket_mark()")
+        return rows[0][0]
+
+    async def observe(self, account: Account, outcome: str, retry_after: float | None, reason: str | None) -> None:
+        """Tell how a service was found; see the SQL function `observe`."""
+        await self._rows(
+            "select pipeline.observe(%s, %s, %s, %s, %s, %s)",
+            account.provider,
+            account.fingerprint,
+            account.stage,
+            outcome,
+            None if retry_after is None else timedelta(seconds=retry_after),
+            reason,
+        )
 
     # kept work
 
@@ -312,8 +359,8 @@ class Queries:
         return rows[0][0]
 
     async def claim_erasure(self) -> int | None:
-        """The deleted user whose erasure is due; None when there is none."""
-        rows = await self._rows("select pipeline.claim_erasure()")
+        """The deleted user whose erasure is due; None when there is none for this listener."""
+        rows = await self._rows("select pipeline.claim_erasure(%s)", self._listener_id)
         return rows[0][0]
 
     async def files_to_erase(self, erasure: int) -> list[str]:
@@ -340,21 +387,23 @@ class Queries:
         parser: str,
         space: str,
         *,
-        parse_key: str | None = None,
-        embed_key: str | None = None,
+        keys: Sequence[str] = (),
         stopped: bool = False,
-    ) -> None:
-        """Say that this listener lives; the keys are fingerprints of what it cannot work without."""
-        await self._rows(
-            "select pipeline.listener_seen(%s, %s, %s, %s, %s, %s, %s)",
+    ) -> bool:
+        """Say that this listener lives; the keys are fingerprints of what it cannot work without.
+
+        Returns whether it is to look if Storage is well again.
+        """
+        rows = await self._rows(
+            "select pipeline.listener_seen(%s, %s, %s, %s, %s, %s)",
             self._listener_id,
             release,
             parser,
             space,
             stopped,
-            parse_key,
-            embed_key,
+            list(keys),
         )
+        return rows[0][0]
 
     async def notify(self, payload: str) -> None:
         """Tell all listeners, this one too; see pipeline.listener."""

@@ -18,6 +18,7 @@ from pipeline.erasure import Eraser
 from pipeline.errors import (
     JobError,
     LeaseLost,
+    Lost,
     Misconfigured,
     OverBudget,
     Permanent,
@@ -240,6 +241,8 @@ class Worker:
         match error:
             case Permanent():
                 error_class = "permanent"
+            case Lost():
+                error_class = "lost"
             case Throttled():
                 error_class, retry_after = "throttled", error.retry_after
             case Misconfigured():

@@ -161,32 +161,30 @@ create table pipeline.listeners (
   release        text not null,
   parser         text not null,
   space          text not null,
-  parse_key      text,
-  embed_key      text
+  keys           text[] not null default '{}'
 );
 comment on table pipeline.listeners is 'The listeners that have been seen, so that an operator can tell "busy" from "nobody is there".';
-comment on column pipeline.listeners.parse_key is 'The fingerprint of the paid key that it cannot parse without; see provider_keys.';
-comment on column pipeline.listeners.embed_key is 'The same for the embedder.';
+comment on column pipeline.listeners.keys is
+  'The fingerprints of the keys that it cannot work without: of Storage, and of what it pays for; see provider_keys.';
 alter table pipeline.listeners enable row level security;
 
 create function pipeline.listener_seen(id text, release text, parser text, space text, stopped boolean default false,
-                                       parse_key text default null, embed_key text default null)
-  returns void
+                                       keys text[] default '{}')
+  returns boolean
   language plpgsql
   security definer
   set search_path = ''
 as $$
 begin
-  insert into pipeline.listeners as l (id, started_at, seen_at, release, parser, space, parse_key, embed_key)
-  values ($1, pipeline.now(), pipeline.now(), $2, $3, $4, $6, $7)
+  insert into pipeline.listeners as l (id, started_at, seen_at, release, parser, space, keys)
+  values ($1, pipeline.now(), pipeline.now(), $2, $3, $4, $6)
   on conflict on constraint listeners_pkey do update
      set seen_at = pipeline.now(), stopped_at = case when $5 then pipeline.now() end;
   delete from pipeline.listeners l where l.seen_at < pipeline.now() - interval '7 days';
-  if not stopped then
-    perform pipeline.watch_providers($1);
-  end if;
+  return case when not stopped then pipeline.watch_providers($1) else false end;
 end
 $$;
-comment on function pipeline.listener_seen is 'A listener says that it lives, every few seconds, and once when it stops.';
+comment on function pipeline.listener_seen is
+  'A listener says that it lives, every few seconds, and once when it stops. True when it is to look whether Storage is well again.';
 revoke execute on function pipeline.listener_seen from public, anon, authenticated;
 grant execute on function pipeline.listener_seen to pipeline_worker;

@@ -249,7 +249,9 @@ begin
   end if;
   shut := pipeline.shut_stages(listener);
   if cardinality(shut) > 0 then
-    open_lanes := array(select l from unnest(open_lanes) l where case l when 1 then 'parse' else 'embed' end <> all (shut));
+    -- Every job begins with a download.
+    open_lanes := array(select l from unnest(open_lanes) l
+                         where not shut && array['fetch', case l when 1 then 'parse' else 'embed' end]);
     open_sum := coalesce((select sum(l) from unnest(open_lanes) l), 0);
   end if;
   perform pipeline.sweep();
@@ -403,10 +405,10 @@ create function pipeline.fail(job_id bigint, attempt integer, error_class text, 
   set search_path = ''
 as $$
 declare
-  costs constant integer := case when fail.error_class = 'transient' then 1 else 0 end;
+  costs constant integer := case when fail.error_class in ('transient', 'lost') then 1 else 0 end;
   new_state text;
 begin
-  if fail.error_class not in ('transient', 'throttled', 'permanent', 'configuration', 'budget') then
+  if fail.error_class not in ('transient', 'lost', 'throttled', 'permanent', 'configuration', 'budget') then
     raise exception using errcode = 'invalid_parameter_value', message = format('%L is no class of failure.', fail.error_class);
   end if;
   update pipeline.jobs j
@@ -415,13 +417,16 @@ begin
          failures = j.failures + costs,
          available_at = pipeline.now() + case fail.error_class
            when 'transient' then coalesce(fail.retry_after, pipeline.backoff(j.failures + 1))
+           when 'lost' then coalesce(fail.retry_after, pipeline.backoff(j.failures + 1))
            when 'throttled' then coalesce(fail.retry_after, interval '30 seconds') * (1 + 0.2 * pg_catalog.random())
            when 'budget' then coalesce(fail.retry_after, interval '1 hour') + interval '1 minute' * pg_catalog.random()
            else coalesce(fail.retry_after, interval '60 seconds') end,
          finished_at = case when fail.error_class = 'permanent' or j.failures + costs >= s.max_failures and costs = 1
                             then pipeline.now() end,
          claimed_by = null, lease_expires_at = null,
-         error_class = fail.error_class, error = fail.error, error_detail = fail.error_detail
+         error_class = fail.error_class, error_detail = fail.error_detail,
+         error = case when fail.error_class = 'lost' and j.failures + 1 >= s.max_failures
+                      then 'Storage lost the file; upload it again.' else fail.error end
     from pipeline.settings s
    where j.id = fail.job_id and j.attempt = fail.attempt and j.state = 'running' and j.lease_expires_at > pipeline.now()
   returning j.state into new_state;
@@ -430,7 +435,7 @@ end
 $$;
 comment on function pipeline.fail is
   'Ends an attempt without a result and returns the job''s new state, or null when the lease is lost. Classes: transient '
-  '(counts a failure), throttled, configuration and budget (count none), permanent (dead at once).';
+  'and lost (count a failure), throttled, configuration and budget (count none), permanent (dead at once).';
 
 create function pipeline.release(job_ids bigint[], attempts integer[])
   returns setof bigint
@@ -464,11 +469,13 @@ begin
   update pipeline.jobs j
      set state = 'cancelled', finished_at = pipeline.now(), claimed_by = null, lease_expires_at = null,
          error_class = 'superseded', error = 'The stored file is no longer this version.'
-   where j.id = supersede.job_id and j.attempt = supersede.attempt and j.state = 'running';
+   where j.id = supersede.job_id and j.attempt = supersede.attempt and j.state = 'running'
+     and not pipeline.is_stored(j.object_id, j.object_version);
   return found;
 end
 $$;
-comment on function pipeline.supersede is 'Ends the job of a version that Storage no longer has.';
+comment on function pipeline.supersede is
+  'Ends the job of a version that Storage no longer has; while storage.objects has a row of that version, it changes nothing.';
 
 create function pipeline.cancel(job_id bigint)
   returns text

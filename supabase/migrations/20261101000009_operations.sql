@@ -21,11 +21,13 @@ begin
   return array(select s.lane
                  from (values (1::smallint, 'parse'), (2::smallint, 'embed')) as s (lane, stage)
                 where cardinality(alive) = 0
-                   or exists (select from unnest(alive) as a (id) where s.stage <> all (pipeline.shut_stages(a.id))));
+                   or exists (select from unnest(alive) as a (id)
+                               where not pipeline.shut_stages(a.id) && array['fetch', s.stage]));
 end
 $$;
 comment on function pipeline.open_lanes is
-  'The lanes that some listener serves: all but those whose provider is down or cooling for each of them. All, if there is none.';
+  'The lanes that some listener serves: all but those whose provider, or Storage, is down or cooling for each of them. All, if there '
+  'is none.';
 
 -- It reads the small tables beside the jobs and the index of failed ones: the cost is that of what waits.
 create view pipeline.queue_health with (security_invoker = true) as

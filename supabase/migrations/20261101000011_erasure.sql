@@ -145,19 +145,22 @@ comment on function pipeline.forget_costs is
 
 -- For the listener ---------------------------------------------------------------------------------------------------------
 
-create function pipeline.claim_erasure(lease interval default '1 minute')
+create function pipeline.claim_erasure(listener text default null, lease interval default '1 minute')
   returns bigint
   language plpgsql
   security definer
   set search_path = ''
 as $$
 declare
+  no_storage constant boolean := 'fetch' = any (pipeline.shut_stages(claim_erasure.listener));
   erasure pipeline.erasures;
 begin
   update pipeline.erasures e
      set due_at = pipeline.now() + lease
    where e.id = (select i.id from pipeline.erasures i
                   where i.completed_at is null and i.due_at <= pipeline.now()
+                    -- Files are left to a listener that Storage lets in.
+                    and not (no_storage and cardinality(pipeline.files_of(i.owner_id, 1)) > 0)
                   order by i.due_at
                   limit 1
                     for no key update skip locked)
@@ -166,7 +169,9 @@ begin
   return erasure.id;
 end
 $$;
-comment on function pipeline.claim_erasure is 'The erasure that has waited longest, or null; nobody else gets it before the lease ends.';
+comment on function pipeline.claim_erasure is
+  'The erasure that has waited longest, or null; nobody else gets it before the lease ends. None with files for a listener whose '
+  'key of Storage is shut.';
 
 create function pipeline.files_of(owner_id uuid, max_files integer)
   returns text[]

@@ -1,7 +1,7 @@
--- What the listeners know together about the services that cost money.
+-- What the listeners know together about the services that they work with: the providers, which cost money, and Storage.
 --
--- One row for each key of a provider, found by a fingerprint that tells nothing of the key. It answers one question before
--- every call, under one short lock: may this call be made, and when? Three things decide it:
+-- One row for each key of a service, found by a fingerprint that tells nothing of the key. For a provider it answers one
+-- question before every call, under one short lock: may this call be made, and when? Three things decide it:
 --
 --   the pace      Requests and tokens a minute, told by the provider or found: see the migration `pace`.
 --   the cooldown  A refusal that names a time holds for all listeners.
@@ -10,6 +10,10 @@
 --                 answer that works opens it for all. It costs no job a failure.
 --
 -- Jobs whose next stage needs a key that is shut are not claimed: `shut_stages` tells the claim which stages those are.
+--
+-- Storage has the circuit and the cooldown alone. It costs nothing, so nobody asks before a download; a listener tells what it
+-- met (`observe`), and only when that says something new. Every job begins with a download: with a key of Storage that is shut
+-- a listener claims nothing. Its probe is no job but a request of the listener's own, so it comes back without an upload.
 --
 -- A purchase that takes several requests, such as a parse that is waited for, asks again before each of them, so that these
 -- keep the same pace and rest in the same cooldown.
@@ -20,7 +24,7 @@
 create table pipeline.provider_keys (
   provider      text not null,
   fingerprint   text not null,
-  stage         text not null constraint stage_costs_money check (stage in ('parse', 'embed')),
+  stage         text not null constraint stage_needs_a_key check (stage in ('fetch', 'parse', 'embed')),
   state         text not null default 'ready' constraint state_is_known check (state in ('ready', 'down', 'refused')),
   state_since   timestamptz not null default pipeline.now(),
   reason        text,
@@ -38,7 +42,8 @@ create table pipeline.provider_keys (
   constraint ready_has_no_reason check (state <> 'ready' or (reason is null and retry_at is null)),
   constraint shut_has_a_date check (state = 'ready' or (reason is not null and retry_at is not null))
 ) with (fillfactor = 50);
-comment on table pipeline.provider_keys is 'Each key of a paid provider: its pace, cooldown and circuit, shared by all listeners.';
+comment on table pipeline.provider_keys is
+  'Each key of a paid provider or of Storage: its pace, cooldown and circuit, shared by all listeners.';
 comment on column pipeline.provider_keys.fingerprint is 'A short hash of key, address and model; never the key.';
 comment on column pipeline.provider_keys.outages is 'Calls in a row that found the provider broken or away.';
 comment on column pipeline.provider_keys.retry_at is 'When a key that is shut may be probed.';
@@ -97,6 +102,107 @@ create index ledger_by_owner on pipeline.ledger (owner_id, at);
 create index ledger_by_parse on pipeline.ledger (parse_id) where parse_id is not null;
 alter table pipeline.ledger enable row level security;
 
+-- The circuit and the cooldown -----------------------------------------------------------------------------------------------
+
+create function pipeline.locked_key(provider text, fingerprint text, stage text)
+  returns pipeline.provider_keys
+  language plpgsql
+  set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  key pipeline.provider_keys;
+begin
+  loop
+    select * into key from pipeline.provider_keys k
+     where k.provider = locked_key.provider and k.fingerprint = locked_key.fingerprint
+       for no key update;
+    exit when found;
+    insert into pipeline.provider_keys (provider, fingerprint, stage)
+    values (locked_key.provider, locked_key.fingerprint, locked_key.stage)
+    on conflict do nothing;
+  end loop;
+  return key;
+end
+$$;
+comment on function pipeline.locked_key is 'The row of a key, locked; a key that nobody has used yet gets one.';
+
+create function pipeline.check_outcome(outcome text)
+  returns void
+  language plpgsql
+  set search_path = ''
+as $$
+begin
+  if outcome not in ('bought', 'declined', 'limited', 'down', 'refused', 'unclear') then
+    raise exception using errcode = 'invalid_parameter_value', message = format('%L is no outcome of a call.', outcome);
+  end if;
+end
+$$;
+comment on function pipeline.check_outcome is 'Refuses what is no outcome of a call; see `settle`.';
+
+create function pipeline.turned(key pipeline.provider_keys, outcome text, retry_after interval, reason text, now timestamptz)
+  returns pipeline.provider_keys
+  language plpgsql
+  set search_path = ''
+as $$
+declare
+  every constant interval := (select s.probe_every from pipeline.settings s);
+begin
+  if outcome = 'limited' and retry_after is not null then
+    key.cooling_until := greatest(key.cooling_until, now + retry_after);
+  end if;
+  key.outages := case when outcome = 'down' then key.outages + 1 when outcome = 'unclear' then key.outages else 0 end;
+  if outcome = 'refused' or outcome = 'down' and (key.outages >= 3 or key.state <> 'ready') then
+    if key.state is distinct from outcome then
+      key.state := outcome;
+      key.state_since := now;
+    end if;
+    key.reason := coalesce(reason, 'no reason was given');
+    key.retry_at := now + case when outcome = 'refused' then every
+                               else greatest(least(every, every / 12 * 2 ^ least(key.outages - 3, 10)), coalesce(retry_after, '0')) end;
+    key.prober := null;
+    key.probe_until := null;
+    key.probe_call := null;
+  elsif key.state <> 'ready' and outcome in ('bought', 'declined', 'limited') then
+    key.state := 'ready';
+    key.state_since := now;
+    key.reason := null;
+    key.retry_at := null;
+    key.prober := null;
+    key.probe_until := null;
+    key.probe_call := null;
+    perform pg_catalog.pg_notify('pipeline_jobs', '');
+  end if;
+  return key;
+end
+$$;
+comment on function pipeline.turned is
+  'A key''s circuit and cooldown after an outcome (see `settle`): shut, opened for all, or as it was. Nothing is written.';
+
+create function pipeline.observe(provider text, fingerprint text, stage text, outcome text, retry_after interval default null,
+                                 reason text default null)
+  returns void
+  language plpgsql
+  security definer
+  set search_path = ''
+as $$
+#variable_conflict use_column
+declare
+  key pipeline.provider_keys;
+begin
+  perform pipeline.check_outcome(outcome);
+  key := pipeline.locked_key(observe.provider, observe.fingerprint, observe.stage);
+  key := pipeline.turned(key, outcome, retry_after, reason, pipeline.now());
+  update pipeline.provider_keys k
+     set state = key.state, state_since = key.state_since, reason = key.reason, outages = key.outages, retry_at = key.retry_at,
+         prober = key.prober, probe_until = key.probe_until, probe_call = key.probe_call, cooling_until = key.cooling_until,
+         used_at = pipeline.now()
+   where k.provider = key.provider and k.fingerprint = key.fingerprint;
+end
+$$;
+comment on function pipeline.observe is
+  'Tells how a service was found that is asked without a reservation, as Storage is. The outcomes are those of `settle`.';
+
 -- Before and after a call -------------------------------------------------------------------------------------------------
 
 create function pipeline.reserve(listener text, job_id bigint, attempt integer, provider text, fingerprint text, stage text,
@@ -130,15 +236,7 @@ begin
     return query select 'unpriced', null::bigint, 3600::double precision, missing;
     return;
   end if;
-  loop
-    select * into key from pipeline.provider_keys k
-     where k.provider = reserve.provider and k.fingerprint = reserve.fingerprint
-       for no key update;
-    exit when found;
-    insert into pipeline.provider_keys (provider, fingerprint, stage)
-    values (reserve.provider, reserve.fingerprint, reserve.stage)
-    on conflict do nothing;
-  end loop;
+  key := pipeline.locked_key(reserve.provider, reserve.fingerprint, reserve.stage);
   now := pipeline.now();
 
   if key.state <> 'ready' then
@@ -276,14 +374,11 @@ declare
   request_pace pipeline.pace;
   token_pace pipeline.pace;
   now timestamptz;
-  every constant interval := (select s.probe_every from pipeline.settings s);
   promised double precision := 0;
   age double precision;
   counts_tokens boolean;
 begin
-  if outcome not in ('bought', 'declined', 'limited', 'down', 'refused', 'unclear') then
-    raise exception using errcode = 'invalid_parameter_value', message = format('%L is no outcome of a call.', outcome);
-  end if;
+  perform pipeline.check_outcome(outcome);
   select * into call from pipeline.ledger l where l.id = settle.call_id;
   if not found then
     return;
@@ -293,6 +388,7 @@ begin
      for no key update;
   now := pipeline.now();
   age := greatest(extract(epoch from now - call.sends_at), 0);
+  key := pipeline.turned(key, outcome, retry_after, reason, now);
 
   -- The money: what is delivered is confirmed, what may have been is not, and the rest never was.
   if outcome = 'bought' then
@@ -329,9 +425,6 @@ begin
     token_pace := pipeline.told(token_pace, most_tokens, tokens_left, promised * key.token_factor, now, age);
   end if;
   if outcome = 'limited' then
-    if retry_after is not null then
-      key.cooling_until := greatest(key.cooling_until, now + retry_after);
-    end if;
     -- It is the pace that is used up more that is too fast.
     counts_tokens := call.tokens > 0
       and (request_pace.per_minute is null or token_pace.per_minute is null
@@ -358,29 +451,6 @@ begin
     end if;
   end if;
 
-  -- The circuit.
-  key.outages := case when outcome = 'down' then key.outages + 1 when outcome = 'unclear' then key.outages else 0 end;
-  if outcome = 'refused' or outcome = 'down' and (key.outages >= 3 or key.state <> 'ready') then
-    if key.state is distinct from outcome then
-      key.state := outcome;
-      key.state_since := now;
-    end if;
-    key.reason := coalesce(settle.reason, 'no reason was given');
-    key.retry_at := now + case when outcome = 'refused' then every
-                               else greatest(least(every, every / 12 * 2 ^ least(key.outages - 3, 10)), coalesce(retry_after, '0')) end;
-    key.prober := null;
-    key.probe_until := null;
-    key.probe_call := null;
-  elsif key.state <> 'ready' and outcome in ('bought', 'declined', 'limited') then
-    key.state := 'ready';
-    key.state_since := now;
-    key.reason := null;
-    key.retry_at := null;
-    key.prober := null;
-    key.probe_until := null;
-    key.probe_call := null;
-    perform pg_catalog.pg_notify('pipeline_jobs', '');
-  end if;
   update pipeline.provider_keys k
      set state = key.state, state_since = key.state_since, reason = key.reason, outages = key.outages, retry_at = key.retry_at,
          prober = key.prober, probe_until = key.probe_until, probe_call = key.probe_call, cooling_until = key.cooling_until,
@@ -402,20 +472,20 @@ create function pipeline.shut_stages(listener text)
 as $$
   select coalesce(array_agg(distinct k.stage), '{}')
     from pipeline.provider_keys k
-    join pipeline.listeners l on l.id = $1 and k.fingerprint in (l.parse_key, l.embed_key)
-   where (k.state <> 'ready' and (k.prober = $1 and k.probe_until > pipeline.now()) is not true)
+    join pipeline.listeners l on l.id = $1 and k.fingerprint = any (l.keys)
+   where (k.state <> 'ready' and (k.stage <> 'fetch' and k.prober = $1 and k.probe_until > pipeline.now()) is not true)
       or k.cooling_until > pipeline.now() + interval '2 seconds'
 $$;
 comment on function pipeline.shut_stages is
-  'The stages (parse, embed) for which the listener''s key is shut or cooling: jobs that need them next are not for it.';
+  'The stages (fetch, parse, embed) for which the listener''s key is shut or cooling: jobs that need them next are not for it.';
 
 create function pipeline.watch_providers(listener text)
-  returns void
+  returns boolean
   language plpgsql
   set search_path = ''
 as $$
 declare
-  granted integer;
+  granted text[];
 begin
   update pipeline.ledger l
      set state = 'unconfirmed', settled_at = pipeline.now()
@@ -427,25 +497,29 @@ begin
      and not exists (select from pipeline.ledger l
                       where l.provider = k.provider and l.fingerprint = k.fingerprint and l.state = 'reserved')
      and not exists (select from pipeline.listeners l
-                      where k.fingerprint in (l.parse_key, l.embed_key) and l.stopped_at is null
+                      where k.fingerprint = any (l.keys) and l.stopped_at is null
                         and l.seen_at > pipeline.now() - interval '1 hour');
-  -- The probe is a job's own call, so one listener is let at such jobs again.
-  update pipeline.provider_keys k
-     set prober = watch_providers.listener, probe_until = pipeline.now() + interval '30 seconds', probe_call = null
-    from pipeline.listeners l
-   where l.id = watch_providers.listener and k.fingerprint in (l.parse_key, l.embed_key)
-     and k.state <> 'ready' and k.retry_at <= pipeline.now()
-     and (k.probe_until is null or k.probe_until <= pipeline.now() or k.prober = watch_providers.listener)
-     and not exists (select from pipeline.ledger p where p.id = k.probe_call and p.state = 'reserved');
-  get diagnostics granted = row_count;
-  if granted > 0 then
+  -- A provider is probed by a job's own call, so one listener is let at such jobs again; Storage by the listener itself.
+  with probes as (
+    update pipeline.provider_keys k
+       set prober = watch_providers.listener, probe_until = pipeline.now() + interval '30 seconds', probe_call = null
+      from pipeline.listeners l
+     where l.id = watch_providers.listener and k.fingerprint = any (l.keys)
+       and k.state <> 'ready' and k.retry_at <= pipeline.now()
+       and (k.probe_until is null or k.probe_until <= pipeline.now() or k.prober = watch_providers.listener)
+       and not exists (select from pipeline.ledger p where p.id = k.probe_call and p.state = 'reserved')
+    returning k.stage
+  )
+  select coalesce(array_agg(p.stage), '{}') into granted from probes p;
+  if granted && '{parse, embed}' then
     perform pg_catalog.pg_notify('pipeline_jobs', '');
   end if;
+  return 'fetch' = any (granted);
 end
 $$;
 comment on function pipeline.watch_providers is
   'What every listener does every few seconds: books calls whose listener died as unconfirmed, forgets keys of long ago, and takes '
-  'on a probe that is due.';
+  'on a probe that is due. True when it is that of Storage.';
 
 create view pipeline.provider_health with (security_invoker = true) as
 select k.provider, k.fingerprint, k.stage,
@@ -459,7 +533,7 @@ select k.provider, k.fingerprint, k.stage,
        (select o.max_in_flight from pipeline.provider_limits o where o.provider = k.provider) as max_in_flight,
        m.requests as requests_last_minute, m.tokens as tokens_last_minute, m.in_flight,
        (select count(*) from pipeline.listeners l
-         where k.fingerprint in (l.parse_key, l.embed_key) and l.stopped_at is null
+         where k.fingerprint = any (l.keys) and l.stopped_at is null
            and l.seen_at > pipeline.now() - interval '1 minute') as listeners
   from pipeline.provider_keys k
  cross join lateral (select count(*) as requests, coalesce(sum(l.tokens), 0)::bigint as tokens,
@@ -467,7 +541,8 @@ select k.provider, k.fingerprint, k.stage,
                        from pipeline.ledger l
                       where l.provider = k.provider and l.fingerprint = k.fingerprint and l.at > pipeline.now() - interval '1 minute') m;
 comment on view pipeline.provider_health is
-  'Each key of a paid provider by its fingerprint: ready, cooling, down or refused, since when and why, and how fast it is used.';
+  'Each key of a paid provider and of Storage by its fingerprint: ready, cooling, down or refused, since when and why, and how fast '
+  'it is used.';
 revoke all on pipeline.provider_health from public, anon, authenticated;
 
 create function pipeline.providers()
@@ -481,7 +556,7 @@ as $$
 $$;
 comment on function pipeline.providers is 'provider_health for the listener''s role.';
 
-revoke execute on function pipeline.reserve, pipeline.ask_again, pipeline.resume_call, pipeline.settle, pipeline.shut_stages,
+revoke execute on function pipeline.locked_key, pipeline.check_outcome, pipeline.turned, pipeline.observe, pipeline.reserve, pipeline.ask_again, pipeline.resume_call, pipeline.settle, pipeline.shut_stages,
   pipeline.watch_providers, pipeline.providers from public, anon, authenticated;
-grant execute on function pipeline.reserve, pipeline.ask_again, pipeline.resume_call, pipeline.settle, pipeline.providers
-  to pipeline_worker;
+grant execute on function pipeline.observe, pipeline.reserve, pipeline.ask_again, pipeline.resume_call, pipeline.settle,
+  pipeline.providers to pipeline_worker;

@@ -34,7 +34,8 @@ select set_eq($$ select p.proname::text from pg_proc p where p.pronamespace = 'p
               array['now', 'claim', 'heartbeat', 'report', 'complete', 'fail', 'release', 'supersede', 'begin_parse', 'remember_parse',
                     'store_parse', 'drop_parse', 'begin_embeddings', 'store_embeddings', 'publish', 'purge', 'tidy', 'health', 'listener_seen',
                     'reserve', 'ask_again', 'resume_call', 'settle', 'providers', 'note_work', 'missing_price',
-                    'claim_erasure', 'files_to_erase', 'erase', 'postpone_erasure', 'erasures_waiting', 'detached'],
+                    'claim_erasure', 'files_to_erase', 'erase', 'postpone_erasure', 'erasures_waiting', 'detached',
+                    'observe', 'other_files', 'stored_file', 'mark_bucket', 'bucket_mark', 'lost_files_count'],
               'the listener may execute the queue and the content functions');
 select set_eq($$ select c.relname::text from pg_class c where c.relnamespace in ('pipeline'::regnamespace, 'public'::regnamespace)
                    and c.relkind in ('r', 'v') and has_table_privilege('pipeline_worker', c.oid, 'select') $$,

@@ -63,7 +63,7 @@ BREAKS: dict[str, str] = {
     "provider_keys.outages_are_counted": "outages = -1",
     "provider_keys.ready_has_no_reason": "state = 'ready', reason = 'why'",
     "provider_keys.shut_has_a_date": "state = 'down', reason = null",
-    "provider_keys.stage_costs_money": "stage = 'fetch'",
+    "provider_keys.stage_needs_a_key": "stage = 'nowhere'",
     "provider_keys.state_is_known": "state = 'tired'",
     "provider_limits.something_is_in_flight": "max_in_flight = 0",
     "pseudonym_key.key_has_32_bytes": f"key = {_BLANK}",

@@ -230,8 +230,17 @@ def a_listener_does_its_work(w: World) -> None:
         w.sql("select pipeline.fail(%s, %s, 'bored', 'x')", *other)
     with w.refused("22023"):
         w.sql("select pipeline.settle(1, 'bored', false, 1, 1, 1, 1, 1, 1, 1, '1 s', 'x')")
+    with w.refused("22023"):
+        w.sql("select pipeline.observe('storage', 'a key', 'fetch', 'bored')")
     with w.aside():
-        w.sql("select pipeline.supersede(%s, %s)", *other)
+        w.sql("select pipeline.observe('storage', 'a key', 'fetch', 'refused', null, 'why')")
+        assert w.value("select state from pipeline.providers() where provider = 'storage'") == "refused"
+    assert w.value("select pipeline.supersede(%s, %s)", *other) is False, "its version is still stored"
+    stored = w.one("select * from pipeline.stored_file(%s, %s)", *other)
+    assert stored["stands"] is True and len(stored["others"]) > 0
+    assert w.value("select pipeline.other_files()")
+    assert w.value("select pipeline.mark_bucket()") == w.value("select pipeline.bucket_mark()")
+    assert w.value("select files from pipeline.lost_files_count()") == 0
     with w.aside():
         assert w.value("select pipeline.fail(%s, %s, 'transient', 'x')", *other) == "available"
     w.sql("select pipeline.release(array[%s]::bigint[], array[%s])", *other)
@@ -265,6 +274,7 @@ def a_worker_that_lost_its_lease_writes(w: World) -> None:
         assert w.value("select pipeline.fail(%s, %s, 'permanent', 'x')", job, wrong) is None
         w.sql("select pipeline.release(array[%s]::bigint[], array[%s])", job, wrong)
         w.sql("select pipeline.supersede(%s, %s)", job, wrong)
+        assert w.sql("select * from pipeline.stored_file(%s, %s)", job, wrong) == []
         w.sql("select pipeline.complete(array[%s]::bigint[], array[%s])", job, wrong)
         assert w.value("select (pipeline.begin_parse(%s, %s, '\\x00', 'x')).status", job, wrong) == "lost"
         with w.refused("PL001"):

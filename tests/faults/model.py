@@ -93,8 +93,8 @@ class Model:
 
     def failed(self, job_id: int, error_class: str, due: float) -> None:
         job = self.jobs[job_id]
-        job.failures += error_class == "transient"
-        if error_class == "permanent" or (error_class == "transient" and job.failures >= MAX_FAILURES):
+        job.failures += error_class in ("transient", "lost")
+        if error_class == "permanent" or (error_class in ("transient", "lost") and job.failures >= MAX_FAILURES):
             job.end("dead")
         else:
             job.wait_until(due)

@@ -12,7 +12,7 @@ LEASE = timedelta(minutes=1)
 
 async def shut(db, *stages: str) -> None:
     """Shut the stages for the listener `test`, whose keys are named after them."""
-    await db.run("select pipeline.listener_seen('test', '1', 'p', 's', false, 'parse', 'embed')")
+    await db.run("select pipeline.listener_seen('test', '1', 'p', 's', false, array['parse', 'embed'])")
     for stage in stages:
         await db.run(
             "insert into pipeline.provider_keys (provider, fingerprint, stage, state, reason, retry_at) "
@@ -58,7 +58,7 @@ async def test_work_for_any_listener_that_lives_is_startable(db):
     await shut(db, "parse")
     startable = "select startable from pipeline.queue_health"
     assert (await db.one(startable))["startable"] == 0
-    await db.run("select pipeline.listener_seen('other', '1', 'p', 's', false, 'another key', 'embed')")
+    await db.run("select pipeline.listener_seen('other', '1', 'p', 's', false, array['another key', 'embed'])")
     assert (await db.one(startable))["startable"] == 1
     await db.move_time("2 minutes")
     assert (await db.one(startable))["startable"] == 1, "nobody lives: whoever comes may have a key that is good"

@@ -337,7 +337,7 @@ async def keys(db: Database) -> list[str]:
 
 
 async def a_listener(db: Database, name: str, key: str) -> None:
-    await db.run("select pipeline.listener_seen(%s, '1', 'local', 'space', false, null, %s)", name, key)
+    await db.run("select pipeline.listener_seen(%s, '1', 'local', 'space', false, array[%s])", name, key)
 
 
 async def shut(db: Database, listener: str) -> list[str]:

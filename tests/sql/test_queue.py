@@ -124,6 +124,7 @@ async def test_an_expired_lease_counts_a_failure_and_the_last_one_kills(db):
     ("error_class", "state", "failures"),
     [
         ("transient", "available", 1),
+        ("lost", "available", 1),
         ("throttled", "available", 0),
         ("configuration", "available", 0),
         ("permanent", "dead", 0),

@@ -58,7 +58,7 @@ async def test_a_storage_that_does_not_answer_postpones_it(project, user, listen
     ours = "select * from pipeline.receipts where pseudonym = pipeline.pseudonym(%s)"
     stop = await listen(supabase_url="http://127.0.0.1:9")
     failing = await watch.until(f"{ours} and failures > 0", user.id)
-    assert failing["state"] == "failing" and failing["last_error"] == "ConnectError"
+    assert failing["state"] == "failing" and failing["last_error"] == "Storage does not answer: ConnectError"
     found = {finding.name: finding for finding in await check(listener_settings(project))}
     assert found["erasures"].ok is False and "ConnectError" in found["erasures"].detail
     stop.set()

@@ -36,6 +36,7 @@ async def test_the_poll_alone_delivers(project, user, watch):
     """A worker whose notifications never come."""
     from pipeline import app
     from pipeline.database import open_pool
+    from pipeline.filestore import FileStore
     from pipeline.guard import database_url
     from pipeline.process import Processor
     from pipeline.queries import Queries
@@ -50,7 +51,7 @@ async def test_the_poll_alone_delivers(project, user, watch):
         space_id, _ = await queries.active_space()
         worker = Worker(
             queries,
-            Processor(queries, storage, parser, embedder, space_id, 200, 0.15),
+            Processor(queries, FileStore(queries, storage, "the database"), parser, embedder, space_id, 200, 0.15),
             concurrency=1,
             lease_seconds=60,
             poll_seconds=0.1,
