@@ -36,7 +36,7 @@ begin
       from pg_catalog.pg_policies p
      where p.schemaname = 'storage' and p.tablename = 'objects' and p.permissive = 'PERMISSIVE'
        and p.roles && array['public', 'anon', 'authenticated']::name[]
-       and (coalesce(p.qual, p.with_check) !~ 'bucket_id\s*=\s*''[^'']+'''
+       and (coalesce(p.qual, p.with_check) !~ 'bucket_id *= *''[^'']+'''
             or coalesce(p.qual, '') || coalesce(p.with_check, '') ~ '''documents''')
   loop
     found := found || format('the policy %I on storage.objects, which also covers our bucket', policy.policyname);

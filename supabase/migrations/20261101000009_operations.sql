@@ -62,13 +62,13 @@ comment on view pipeline.queue_health is
   'wants to know: due jobs beyond their owners'' limits, or for a provider that is down, would only wait in a further listener.';
 
 create view pipeline.throughput with (security_invoker = true) as
-select date_trunc('hour', e.at) as hour,
+select date_trunc('hour', e.at, 'UTC') as hour,
        count(*) filter (where e.to_state = 'completed') as completed,
        count(*) filter (where e.to_state = 'dead') as dead,
        count(*) filter (where e.from_state = 'running' and e.to_state = 'available') as tries_again
   from pipeline.job_events e
  group by 1;
-comment on view pipeline.throughput is 'Outcomes by hour.';
+comment on view pipeline.throughput is 'Outcomes by hour, UTC.';
 
 create view pipeline.invariant_violations with (security_invoker = true) as
 select 'the counters of an owner are wrong' as invariant, o.owner_id::text as subject,

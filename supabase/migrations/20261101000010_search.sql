@@ -14,6 +14,7 @@ create function pipeline.parse_question(owner_id uuid, input text)
   language plpgsql
   stable
   set search_path = ''
+  set standard_conforming_strings = on
 as $$
 declare
   answer pipeline.question;
