@@ -84,7 +84,8 @@ select 'a due job that nobody is woken for', j.id::text, j.owner_id::text
   from pipeline.jobs j
  where j.state = 'available' and j.available_at <= pipeline.now()
    and not exists (select from pipeline.owners o where o.owner_id = j.owner_id and o.lanes & j.lane > 0)
-   and not exists (select from pipeline.wakeups w where w.owner_id = j.owner_id)
+   and not exists (select from pipeline.wakeups w
+                    where w.owner_id = j.owner_id and w.lane = j.lane and w.due_at <= pipeline.now())
 union all
 select 'an available job that is not in the queue, or a queued one that is not available', coalesce(j.id, q.job_id)::text, j.state
   from (select * from pipeline.jobs where state = 'available') j
