@@ -175,8 +175,8 @@ class Worker:
                     task.cancel()
 
     async def keep_tidy(self) -> None:
-        """Erase deleted users, purge deleted documents, forget what is old and mend what is broken, step by step, whenever no more jobs are
-        due than this listener can take, and at least every minute."""
+        """Erase deleted users, purge deleted documents, forget what is old and mend what is broken, step by step,
+        whenever no more jobs are due than this listener can take, and at least every minute."""
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_TIDY_AT_LEAST_SECONDS):

@@ -153,7 +153,8 @@ async def test_a_step_reads_no_large_table_as_a_whole(db):
     await db.upload(owner, "a")
     await db.run(
         "insert into pipeline.jobs (document_id, owner_id, object_id, object_version, bucket_id, name) "
-        "select document_id, owner_id, object_id, i::text, bucket_id, name from pipeline.jobs, generate_series(1, 20000) i"
+        "select document_id, owner_id, object_id, i::text, bucket_id, name "
+        "from pipeline.jobs, generate_series(1, 20000) i"
     )
     await db.run("analyze pipeline.jobs")
     await db.run("analyze pipeline.queue")
