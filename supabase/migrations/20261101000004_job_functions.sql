@@ -246,7 +246,7 @@ declare
 begin
   -- With an older snapshot it would not see the newest jobs, mark their owners as waiting for nothing, and undo what another
   -- claim has made of their wake-ups.
-  if current_setting('transaction_isolation') <> 'read committed' then
+  if current_setting('transaction_isolation') not in ('read committed', 'read uncommitted') then
     raise exception using errcode = 'invalid_transaction_state',
       message = 'A claim needs a read committed transaction.',
       hint = 'Begin it with `begin isolation level read committed`, or set default_transaction_isolation.';

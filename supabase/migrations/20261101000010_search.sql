@@ -165,6 +165,7 @@ create function pipeline.by_words(owner uuid, question pipeline.question, path_p
   language plpgsql
   stable
   set search_path = ''
+  set extra_float_digits = 1  -- the weights travel as text
   set enable_seqscan = off
 as $$
 #variable_conflict use_column
