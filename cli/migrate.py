@@ -11,6 +11,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from cli.common import DatabaseOption, JsonOption, notice, operator_url, print_json, run, say
 from pipeline import migrate as migrations
+from pipeline.preflight import NotReady
 from pipeline.settings import load
 
 
@@ -19,13 +20,16 @@ def migrate(
     space: Annotated[
         str | None, typer.Option(help="Let search read this embedding space afterwards.", show_default=False)
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="List what is missing and change nothing.")] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Say what would be applied, or what stands in the way, and change nothing."),
+    ] = False,
     new_password: Annotated[
         bool, typer.Option("--new-password", help="Give pipeline_worker a new generated password.")
     ] = False,
     json: JsonOption = False,
 ) -> None:
-    """Apply what the database lacks; twice changes nothing.
+    """Apply what the database lacks; twice changes nothing. What stands in the way is named before anything is touched.
 
     The listener's role gets the password UPLOAD_PIPELINE_WORKER_PASSWORD. Where that is not set, a first migration
     generates one and prints the connection string once.
@@ -36,8 +40,15 @@ def migrate(
     url = operator_url(settings, db_url)
     missing = run(migrations.pending(url))
     if dry_run:
+        try:
+            run(migrations.preflight(url))
+        except NotReady as error:
+            if not json:
+                raise
+            print_json({"pending": missing, "in_the_way": [obstacle.as_dict() for obstacle in error.obstacles]})
+            raise typer.Exit(1) from None
         if json:
-            print_json({"pending": missing})
+            print_json({"pending": missing, "in_the_way": []})
         else:
             say("\n".join(f"would apply {name}" for name in missing) or "Nothing to apply.")
         return

@@ -86,6 +86,7 @@ async def guard(url: str) -> None:
             if not migrated:
                 raise SetupError("The database is not migrated. Run `pipeline migrate`.")
             await register_vectors(connection)
+            await _platform_can_work(connection)
             if not await _notifications_arrive(connection, url):
                 raise SetupError(
                     f"{VARIABLE} leads through a pooler that does not deliver notifications, as in transaction mode. "
@@ -97,6 +98,44 @@ async def guard(url: str) -> None:
         ) from None
     except (psycopg.OperationalError, TimeoutError) as error:
         raise SetupError(refusal(error, GUARD)) from None
+
+
+async def _platform_can_work(connection: psycopg.AsyncConnection) -> None:
+    """Our own connections set what they need. Those of Storage and the Data API do not, and with some defaults there
+    would be no upload, no job, or no row for its owner: better to say so than to wait for work that cannot come."""
+    row = await (await connection.execute("show default_transaction_read_only")).fetchone()
+    if row == ("on",):
+        raise SetupError(
+            "The whole server is read-only, as the platform makes it when the disk is nearly full, or it is a replica. "
+            "Free space or enlarge the disk (dashboard: Settings, Database), and start again."
+        )
+    rows = await (await connection.execute(_HARMFUL_DEFAULTS.encode())).fetchall()
+    if rows:
+        found = " and ".join(f"{setting} for {subject}" for setting, subject in rows)
+        mend = " ".join(f"alter {subject} reset {setting.partition(' = ')[0]};" for setting, subject in rows)
+        raise SetupError(
+            f"With a default of this project uploads or their owners' queries cannot work: {found}. "
+            f"Run as the role postgres: `{mend}`"
+        )
+
+
+_HARMFUL_DEFAULTS = """
+select s.name || ' = ' || s.value as setting,
+       case when d.setrole = 0 then pg_catalog.format('database %I', pg_catalog.current_database())
+            else pg_catalog.format('role %I', r.rolname) || case when d.setdatabase <> 0
+                 then pg_catalog.format(' in database %I', pg_catalog.current_database()) else '' end end as subject
+  from pg_catalog.pg_db_role_setting d
+  left join pg_catalog.pg_roles r on r.oid = d.setrole
+ cross join lateral (select pg_catalog.split_part(c, '=', 1) as name, pg_catalog.split_part(c, '=', 2) as value
+                       from pg_catalog.unnest(d.setconfig) as u (c)) s
+ where d.setdatabase in (0, (select oid from pg_catalog.pg_database where datname = pg_catalog.current_database()))
+   and (d.setrole = 0 or r.rolname in ('authenticator', 'supabase_storage_admin', 'supabase_auth_admin', 'anon',
+                                       'authenticated', 'service_role'))
+   and (s.name = 'row_security' and s.value in ('off', 'false', 'no', '0')
+        or s.name = 'default_transaction_read_only' and s.value in ('on', 'true', 'yes', '1')
+        or s.name = 'session_replication_role' and s.value <> 'origin')
+ order by 1, 2
+"""
 
 
 async def _notifications_arrive(listening: psycopg.AsyncConnection, url: str) -> bool:

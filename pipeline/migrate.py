@@ -11,6 +11,7 @@ from psycopg import sql
 
 from pipeline.database import MIGRATION, OPERATOR, again, connect
 from pipeline.errors import SetupError
+from pipeline.preflight import look, said
 
 _HERE = Path(__file__).resolve().parent
 MIGRATIONS = next(
@@ -55,25 +56,38 @@ async def pending(db_url: str) -> list[str]:
     return [f"{version}_{name}" for version, name, _ in migrations() if version not in applied]
 
 
+async def preflight(db_url: str) -> None:
+    """Raises NotReady when something stands in the way of what is still to apply; changes nothing."""
+    async with await connect(db_url, OPERATOR) as connection:
+        await _preflight(connection, await _applied(connection))
+
+
+async def _preflight(connection: psycopg.AsyncConnection, applied: set[str]) -> None:
+    ours = migrations()
+    if any(version not in applied for version, *_ in ours):
+        await look(connection, ours[0][2])
+
+
 async def apply(db_url: str, *, worker_password: str | None = None, activate_space: str | None = None) -> list[str]:
     """Apply what is missing, each migration in a transaction of its own; returns the names of those applied.
 
     Then give pipeline_worker its password and make a space the active one, where asked to. Applying twice changes
-    nothing. Raises SetupError with the database's own sentence when a migration is refused; what came before it stays.
+    nothing. Raises NotReady, before anything is touched, when something stands in the way, and SetupError with the
+    database's own sentence when a migration is refused all the same; what came before it stays.
     """
     done = []
     async with await connect(db_url, MIGRATION) as connection:
         # One at a time: two operators who migrate at once must not interleave.
         await connection.execute("select pg_advisory_lock(hashtext('document pipeline migrations'))")
         applied = await _applied(connection)
+        await _preflight(connection, applied)
         for version, name, path in migrations():
             if version in applied:
                 continue
             try:
                 await again(partial(_apply_one, connection, version, name, path.read_text(encoding="utf-8")))
             except psycopg.Error as error:
-                hint = f"\n{error.diag.message_hint}" if error.diag.message_hint else ""
-                raise SetupError(f"{error.diag.message_primary or error}{hint}\n(in {path.name})") from error
+                raise SetupError(f"{said(error)}\n(in {path.name})") from error
             done.append(f"{version}_{name}")
         if worker_password:
             await connection.execute(

@@ -381,6 +381,11 @@ class Queries:
         rows = await self._rows("select pipeline.tidy()", seconds=_LONG_SECONDS)
         return rows[0][0]
 
+    async def heal(self) -> dict[str, int] | None:
+        """One step of the healing: what was mended, and how often; None when there is nothing to look at now."""
+        rows = await self._rows("select pipeline.heal()", seconds=_LONG_SECONDS)
+        return rows[0][0]
+
     async def seen(
         self,
         release: str,

@@ -43,6 +43,8 @@ _TIDY_SECONDS = 1.0
 """From one round of housekeeping to the next, at least."""
 _TIDY_AT_LEAST_SECONDS = 60.0
 """Who deletes something does not wait for a quiet hour."""
+_HEAL_AT_MOST = 100
+"""Steps of healing in one round: a large table is looked through in many of them."""
 _TOO_LONG = "The file could not be finished in the time that one file may take."
 _UNKNOWN = "Something went wrong on our side; the file is tried again."
 
@@ -174,8 +176,8 @@ class Worker:
                     task.cancel()
 
     async def keep_tidy(self) -> None:
-        """Erase deleted users, purge deleted documents and forget what is old, step by step, whenever no more jobs are
-        due than this listener can take, and at least every minute."""
+        """Erase deleted users, purge deleted documents, forget what is old and mend what is broken, step by step,
+        whenever no more jobs are due than this listener can take, and at least every minute."""
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_TIDY_AT_LEAST_SECONDS):
@@ -189,6 +191,11 @@ class Worker:
                     await faults.point("purge.step")
                 while await self._queries.tidy():
                     pass
+                for _ in range(_HEAL_AT_MOST):
+                    if (healed := await self._queries.heal()) is None:
+                        break
+                    if healed:
+                        _log.warning("healed", extra={"healed": healed})
             except psycopg.OperationalError as error:
                 _log.warning("purge failed; trying again", extra={"reason": type(error).__name__})
             # Every wake-up leaves the listener idle; housekeeping is not for every one of them.

@@ -5,48 +5,143 @@
 -- which may execute the queue's functions and nothing that it does not need; its password is never in a migration:
 -- `pipeline migrate` sets it, or the operator does.
 --
--- The first statement looks before anything is touched: in a project that already uses our names, nothing is changed.
+-- The first statement looks for all that stands in the way, before anything is touched: each thing is named with what mends
+-- it. `pipeline migrate` runs that statement by itself, whatever is still to apply; names are looked for as long as this
+-- migration has not been applied.
 
 do $$
 declare
-  found text[] := '{}';
-  policy record;
+  theirs constant text[] := array['auth.users', 'storage.buckets', 'storage.objects', 'realtime.messages'];
+  absent constant text[] := array(select t from unnest(theirs) as t where to_regclass(t) is null);
+  found text[] := '{}';  -- what is in the way, and behind it what mends it
+  applied boolean := false;
+  thing record;
 begin
-  select coalesce(array_agg(format('%s public.%I', case when c.relkind = 'v' then 'the view' else 'the table' end, c.relname)
-                            order by c.relname), '{}')
-    into found
-    from pg_catalog.pg_class c
-   where c.relnamespace = 'public'::regnamespace and c.relname in ('documents', 'jobs', 'chunks');
-
-  select found || coalesce(array_agg(format('the function public.%I', p.proname) order by p.proname), '{}')
-    into found
-    from pg_catalog.pg_proc p
-   where p.pronamespace = 'public'::regnamespace and p.proname in ('search', 'retry_job', 'cancel_job');
-
-  if to_regnamespace('pipeline') is not null then
-    found := found || 'the schema pipeline'::text;
+  if current_setting('server_version_num')::integer < 150000 then
+    found := found || array[format('this is Postgres %s; 15 or newer is needed', current_setting('server_version')),
+                            'Upgrade the project''s Postgres (Project Settings, Infrastructure).'];
   end if;
-  if exists (select from storage.buckets where id = 'documents' or name = 'documents') then
-    found := found || 'the storage bucket documents'::text;
+  if cardinality(absent) > 0 then
+    found := found || array['the platform''s tables ' || array_to_string(absent, ', ') || ' are missing',
+                            'Use a Supabase project in which Auth, Storage and Realtime have been started once.'];
   end if;
 
-  -- A permissive policy that does not tie itself to another bucket would open ours as well.
-  for policy in
-    select p.policyname
-      from pg_catalog.pg_policies p
-     where p.schemaname = 'storage' and p.tablename = 'objects' and p.permissive = 'PERMISSIVE'
-       and p.roles && array['public', 'anon', 'authenticated']::name[]
-       and (coalesce(p.qual, p.with_check) !~ 'bucket_id\s*=\s*''[^'']+'''
-            or coalesce(p.qual, '') || coalesce(p.with_check, '') ~ '''documents''')
+  -- What the role may do.
+  if not (select r.rolcreaterole or r.rolsuper from pg_catalog.pg_roles r where r.rolname = current_user) then
+    found := found || array[format('the role %I may not create roles', current_user), 'Migrate as the role postgres.'];
+  end if;
+  if not has_database_privilege(current_database(), 'create') then
+    found := found || array[format('the role %I may not create schemas', current_user),
+                            format('grant create on database %I to %I;', current_database(), current_user)];
+  end if;
+  for thing in
+    select t.name from unnest(array['auth.users', 'storage.objects']) as t (name)
+     where to_regclass(t.name) is not null and not has_table_privilege(to_regclass(t.name), 'trigger')
   loop
-    found := found || format('the policy %I on storage.objects, which also covers our bucket', policy.policyname);
+    found := found || array[format('the role %I may not create triggers on %s', current_user, thing.name),
+                            'Migrate as the role postgres.'];
   end loop;
+  for thing in
+    select r.rolsuper or r.rolbypassrls as mighty from pg_catalog.pg_roles r where r.rolname = 'pipeline_worker'
+  loop
+    if thing.mighty then
+      found := found || array['the role pipeline_worker exists and may do too much',
+                              'alter role pipeline_worker nosuperuser nobypassrls;'];
+    elsif current_setting('server_version_num')::integer >= 160000
+          and not pg_has_role(current_user, 'pipeline_worker', 'usage with admin option') then
+      found := found || array[format('the role pipeline_worker exists, and %I does not administer it', current_user),
+                              format('grant pipeline_worker to %I with admin option;', current_user)];
+    end if;
+  end loop;
+
+  -- The extension vector: halfvec came with 0.7.
+  for thing in
+    select n.nspname as schema, e.extversion as version, a.default_version as offered,
+           string_to_array(substring(e.extversion from '^[0-9]+[.][0-9]+'), '.')::integer[] < '{0,7}' as is_old,
+           coalesce(string_to_array(substring(a.default_version from '^[0-9]+[.][0-9]+'), '.')::integer[] < '{0,7}', true)
+             as none_to_have
+      from (select 'vector'::name as name) v
+      left join pg_catalog.pg_extension e on e.extname = v.name
+      left join pg_catalog.pg_namespace n on n.oid = e.extnamespace
+      left join pg_catalog.pg_available_extensions a on a.name = v.name
+  loop
+    if thing.schema <> 'extensions' then
+      found := found || array[format('the extension vector is in the schema %I', thing.schema),
+        case when to_regnamespace('extensions') is null then 'create schema extensions; ' else '' end
+        || 'alter extension vector set schema extensions;'];
+    end if;
+    if thing.is_old then
+      found := found || array[format('the extension vector is %s; 0.7 or newer is needed', thing.version),
+                              'alter extension vector update;'];
+    end if;
+    if thing.none_to_have and thing.is_old is distinct from false then
+      found := found || array[format('this server offers the extension vector %s; 0.7 or newer is needed',
+                                     coalesce(thing.offered, 'in no version')),
+                              'Upgrade the project''s Postgres, or install pgvector 0.7 or newer on the server.'];
+    end if;
+  end loop;
+
+  -- Names. By another statement each, since a table that is missing would be an error here.
+  if to_regclass('supabase_migrations.schema_migrations') is not null then
+    execute 'select exists (select from supabase_migrations.schema_migrations where version = ''20261101000001'')' into applied;
+  end if;
+  if not applied then
+    for thing in
+      select format('the %s public.%I', k.kind, c.relname) as what,
+             format('alter %s public.%I rename to %I;', k.kind, c.relname, 'my_' || c.relname) as mend
+        from pg_catalog.pg_class c
+       cross join lateral (select case c.relkind when 'v' then 'view' when 'm' then 'materialized view'
+                                  when 'S' then 'sequence' when 'i' then 'index' else 'table' end as kind) k
+       where c.relnamespace = 'public'::regnamespace and c.relname in ('documents', 'jobs', 'chunks')
+       union all
+      select format('the function public.%I', p.proname),
+             format('alter function %s rename to %I;', p.oid::regprocedure, 'my_' || p.proname)
+        from pg_catalog.pg_proc p
+       where p.pronamespace = 'public'::regnamespace and p.proname in ('search', 'retry_job', 'cancel_job')
+       union all
+      select 'the schema pipeline', 'alter schema pipeline rename to my_pipeline;'
+       where to_regnamespace('pipeline') is not null
+       union all
+      select format('the policy %I on %I.%I', p.policyname, p.schemaname, p.tablename),
+             format('drop policy %I on %I.%I;', p.policyname, p.schemaname, p.tablename)
+        from pg_catalog.pg_policies p
+       where p.policyname like 'pipeline: %'
+       order by 1
+    loop
+      found := found || array[thing.what || ' has a name that we need', thing.mend];
+    end loop;
+    if to_regclass('storage.buckets') is not null then
+      for thing in execute 'select b.id from storage.buckets b where b.id = ''documents'' or b.name = ''documents''' loop
+        found := found || array['the storage bucket documents has a name that we need',
+                                'Move its files into another bucket and delete it (dashboard: Storage).'];
+      end loop;
+    end if;
+
+    -- A permissive policy that does not tie itself to another bucket would open ours as well.
+    for thing in
+      select p.policyname, p.qual, p.with_check
+        from pg_catalog.pg_policies p
+       where p.schemaname = 'storage' and p.tablename = 'objects' and p.permissive = 'PERMISSIVE'
+         and p.roles && array['public', 'anon', 'authenticated']::name[] and p.policyname not like 'pipeline: %'
+         and (coalesce(p.qual, p.with_check) !~ 'bucket_id *= *''[^'']+'''
+              or coalesce(p.qual, '') || coalesce(p.with_check, '') ~ '''documents''')
+       order by p.policyname
+    loop
+      found := found || array[format('the policy %I on storage.objects also covers our bucket', thing.policyname),
+        format('alter policy %I on storage.objects', thing.policyname)
+        || coalesce(' using (bucket_id = ''<its bucket>'' and (' || thing.qual || '))', '')
+        || coalesce(' with check (bucket_id = ''<its bucket>'' and (' || thing.with_check || '))', '') || ';'];
+    end loop;
+  end if;
 
   if cardinality(found) > 0 then
     raise exception using
       errcode = 'object_not_in_prerequisite_state',
-      message = 'This project already has ' || array_to_string(found, ', ') || '. Nothing was changed.',
-      hint = 'Rename or remove what is named (a policy: add a condition on bucket_id), or use another project, and migrate again.';
+      message = 'This project is not ready, and nothing was changed. In the way:'
+                || (select string_agg(chr(10) || case i.place % 2 when 1 then '- ' else '    ' end
+                                      || translate(i.line, chr(10) || chr(13), '  '), '' order by i.place)
+                      from unnest(found) with ordinality as i (line, place)),
+      hint = 'Mend what is named, or use another project, and migrate again.';
   end if;
 end
 $$;

@@ -286,7 +286,8 @@ begin
   ),
   woken as (
     insert into pipeline.wakeups (owner_id, lane, due_at)
-    select owner_id, lane, min(available_at) from new_jobs group by owner_id, lane
+    select owner_id, lane, min(available_at) from new_jobs
+     group by owner_id, lane, case when available_at > pipeline.now() then available_at end
   )
   insert into pipeline.queue (owner_id, lane, due_at, job_id)
   select owner_id, lane, available_at, id from new_jobs;
@@ -367,7 +368,9 @@ begin
     select n.owner_id, n.lane, n.available_at, n.id from new_jobs n where n.state = 'available'
     on conflict do nothing;  -- that of a job which changed nothing of it
     insert into pipeline.wakeups (owner_id, lane, due_at)
-    select n.owner_id, n.lane, min(n.available_at) from new_jobs n where n.state = 'available' group by n.owner_id, n.lane;
+    -- One for all that are due, and one for each that becomes due: when that comes, the first one is used up.
+    select n.owner_id, n.lane, min(n.available_at) from new_jobs n where n.state = 'available'
+     group by n.owner_id, n.lane, case when n.available_at > now then n.available_at end;
     perform pg_catalog.pg_notify('pipeline_jobs', '');
   end if;
   if leased is not null then

@@ -244,6 +244,13 @@ declare
   found integer;
   emptied integer;
 begin
+  -- With an older snapshot it would not see the newest jobs, mark their owners as waiting for nothing, and undo what another
+  -- claim has made of their wake-ups.
+  if current_setting('transaction_isolation') not in ('read committed', 'read uncommitted') then
+    raise exception using errcode = 'invalid_transaction_state',
+      message = 'A claim needs a read committed transaction.',
+      hint = 'Begin it with `begin isolation level read committed`, or set default_transaction_isolation.';
+  end if;
   if max_jobs <= 0 or exists (select from pipeline.settings s where s.paused or s.schema_version <> claim.schema_version) then
     return;
   end if;

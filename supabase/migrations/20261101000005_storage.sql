@@ -154,7 +154,7 @@ begin
   user_id := folder::uuid;
 
   -- Storage takes such a name as it is; what stands between it and a listener may not, and would ask for another object.
-  if new.name ~ '(^|/)\.{1,2}(/|$)' then
+  if new.name ~ '(^|/)[.]{1,2}(/|$)' then
     raise exception using errcode = 'insufficient_privilege',
       message = 'No folder or file can be called "." or "..": please rename it and upload it again.';
   end if;

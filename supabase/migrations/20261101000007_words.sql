@@ -21,6 +21,7 @@ create function pipeline.tokens(input text, is_question boolean default false)
   language plpgsql
   immutable
   set search_path = ''
+  set standard_conforming_strings = on
 as $$
 declare
   spaceless constant text := '\u0E00-\u0EFF\u1000-\u109F\u1100-\u11FF\u1780-\u17FF\u2E80-\u2FDF\u3005-\u3007\u3041-\u309F'
@@ -81,7 +82,7 @@ create function pipeline.quoted(owner_id uuid, lexeme text)
   set search_path = ''
 as $$
   select '''' || pipeline.owner_token($1)
-         || pg_catalog.replace(pg_catalog.replace($2, '\', '\\'), '''', '''''') || ''''
+         || pg_catalog.replace(pg_catalog.replace($2, E'\\', E'\\\\'), '''', '''''') || ''''
 $$;
 comment on function pipeline.quoted is 'The owner''s lexeme as the input of a tsvector or tsquery spells it.';
 
@@ -97,7 +98,7 @@ declare
 begin
   return coalesce(
     (select pg_catalog.string_agg(
-              opening || pg_catalog.replace(pg_catalog.replace(t.lexeme, '\', '\\'), '''', '''''') || ''':' || least(t.position, 16383), ' ')
+              opening || pg_catalog.replace(pg_catalog.replace(t.lexeme, E'\\', E'\\\\'), '''', '''''') || ''':' || least(t.position, 16383), ' ')
        from pipeline.tokens(pg_catalog.concat_ws(E'\n', heading, content)) t), '')::pg_catalog.tsvector;
 end
 $$;

@@ -64,13 +64,13 @@ comment on view pipeline.queue_health is
   'wants to know: due jobs beyond their owners'' limits, or for a provider that is down, would only wait in a further listener.';
 
 create view pipeline.throughput with (security_invoker = true) as
-select date_trunc('hour', e.at) as hour,
+select date_trunc('hour', e.at, 'UTC') as hour,
        count(*) filter (where e.to_state = 'completed') as completed,
        count(*) filter (where e.to_state = 'dead') as dead,
        count(*) filter (where e.from_state = 'running' and e.to_state = 'available') as tries_again
   from pipeline.job_events e
  group by 1;
-comment on view pipeline.throughput is 'Outcomes by hour.';
+comment on view pipeline.throughput is 'Outcomes by hour, UTC.';
 
 create view pipeline.invariant_violations with (security_invoker = true) as
 select 'the counters of an owner are wrong' as invariant, o.owner_id::text as subject,
@@ -86,7 +86,8 @@ select 'a due job that nobody is woken for', j.id::text, j.owner_id::text
   from pipeline.jobs j
  where j.state = 'available' and j.available_at <= pipeline.now()
    and not exists (select from pipeline.owners o where o.owner_id = j.owner_id and o.lanes & j.lane > 0)
-   and not exists (select from pipeline.wakeups w where w.owner_id = j.owner_id)
+   and not exists (select from pipeline.wakeups w
+                    where w.owner_id = j.owner_id and w.lane = j.lane and w.due_at <= pipeline.now())
 union all
 select 'an available job that is not in the queue, or a queued one that is not available', coalesce(j.id, q.job_id)::text, j.state
   from (select * from pipeline.jobs where state = 'available') j

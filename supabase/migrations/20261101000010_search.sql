@@ -14,6 +14,7 @@ create function pipeline.parse_question(owner_id uuid, input text)
   language plpgsql
   stable
   set search_path = ''
+  set standard_conforming_strings = on
 as $$
 declare
   answer pipeline.question;
@@ -164,6 +165,7 @@ create function pipeline.by_words(owner uuid, question pipeline.question, path_p
   language plpgsql
   stable
   set search_path = ''
+  set extra_float_digits = 1  -- the weights travel as text
   set enable_seqscan = off
 as $$
 #variable_conflict use_column

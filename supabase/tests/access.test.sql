@@ -31,7 +31,7 @@ select is(has_column_privilege('authenticated', 'pipeline.jobs', 'error_detail',
 select is(has_column_privilege('authenticated', 'pipeline.documents', 'content_sha256', 'select'), false, 'so do hashes');
 select set_eq($$ select p.proname::text from pg_proc p where p.pronamespace = 'pipeline'::regnamespace
                    and has_function_privilege('pipeline_worker', p.oid, 'execute') $$,
-              array['now', 'claim', 'heartbeat', 'report', 'complete', 'fail', 'release', 'supersede', 'begin_parse', 'remember_parse',
+              array['now', 'claim', 'heal', 'heartbeat', 'report', 'complete', 'fail', 'release', 'supersede', 'begin_parse', 'remember_parse',
                     'store_parse', 'drop_parse', 'begin_embeddings', 'store_embeddings', 'publish', 'purge', 'tidy', 'health', 'listener_seen',
                     'reserve', 'ask_again', 'resume_call', 'settle', 'providers', 'note_work', 'missing_price',
                     'claim_erasure', 'files_to_erase', 'erase', 'postpone_erasure', 'erasures_waiting', 'detached',

@@ -29,6 +29,7 @@ BREAKS: dict[str, str] = {
     "embeddings.input_sha256_is_32_bytes": f"input_sha256 = {_BLANK}",
     "erasures.completed_only_when_empty": "completed_at = now(), emptied_at = null",
     "erasures.owner_is_forgotten_iff_completed": "owner_id = null, completed_at = null",
+    "healing.healing_hand_is_known": "hand = 'third'",
     "job_work.stage_costs_money": "stage = 'fetch'",
     "jobs.attempt_grows_from_zero": "attempt = -1",
     "jobs.claimed_iff_running": "state = 'running', claimed_by = null",

@@ -245,6 +245,7 @@ def a_listener_does_its_work(w: World) -> None:
         assert w.value("select pipeline.fail(%s, %s, 'transient', 'x')", *other) == "available"
     w.sql("select pipeline.release(array[%s]::bigint[], array[%s])", *other)
     w.sql("select pipeline.tidy()")
+    w.sql("select pipeline.heal() from generate_series(1, 8)")
     w.be("postgres")
     w.sql("update pipeline.owner_stops s set stopped = o.started from pipeline.owners o where o.owner_id = s.owner_id")
     w.be("pipeline_worker")

@@ -68,6 +68,17 @@ def test_nobody_else_opens_a_connection():
     assert found == []
 
 
+async def test_no_function_reads_its_backslashes_by_a_setting_of_the_session(db):
+    """The body of a function is read when it is called, in sessions that are not ours too."""
+    functions = await db.all(
+        "select p.oid::regprocedure::text as name, p.prosrc from pg_proc p "
+        "where p.pronamespace in ('pipeline'::regnamespace, 'public'::regnamespace) and strpos(p.prosrc, '\\') > 0 "
+        "and 'standard_conforming_strings=on' = any (p.proconfig) is not true"
+    )
+    code = {f["name"]: re.sub(r"--[^\n]*|\bE'(?:[^'\\]|\\.|'')*'", "", f["prosrc"]) for f in functions}
+    assert [name for name, text in code.items() if "\\" in text] == []
+
+
 async def hostile(db, level: str) -> None:
     """Every setting that our code relies on, turned round."""
     subjects = [f"database {db.name}"] if level == "database" else ["role postgres", "role pipeline_worker"]

@@ -48,6 +48,11 @@ class AuthError(Exception):
         self.body = {"code": status, "error_code": code, "msg": message} | more
 
 
+async def _configure(connection: psycopg.AsyncConnection[Row]) -> None:
+    """The real server reads dates in binary, whatever the project's DateStyle is; psycopg reads text."""
+    await connection.execute("set datestyle = 'ISO, MDY'")
+
+
 class Auth:
     """The users of one project, through sessions of supabase_auth_admin, opened at the first use."""
 
@@ -60,7 +65,13 @@ class Auth:
         # The second recommendation of RFC 9106 is meant for servers; this one shares a laptop with a model.
         self._hasher = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
         self._pool: AsyncConnectionPool[psycopg.AsyncConnection[Row]] = AsyncConnectionPool(
-            url, min_size=1, max_size=4, open=False, name="auth", kwargs={"autocommit": True, "row_factory": dict_row}
+            url,
+            min_size=1,
+            max_size=4,
+            open=False,
+            configure=_configure,
+            name="auth",
+            kwargs={"autocommit": True, "row_factory": dict_row},
         )
         self._opening = asyncio.Lock()
 
