@@ -124,7 +124,7 @@ async def cloned(ground: Ground) -> AsyncIterator[Database]:
 
 
 class FileStore:
-    """What a listener needs of Storage: objects by name."""
+    """What a listener needs of Storage: objects by name, and what it says of them and of the bucket."""
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
@@ -132,7 +132,9 @@ class FileStore:
         self.app = Starlette(
             routes=[
                 Route("/storage/v1/object/authenticated/documents/{name:path}", self._get, methods=["GET"]),
+                Route("/storage/v1/object/info/authenticated/documents/{name:path}", self._info, methods=["GET"]),
                 Route("/storage/v1/object/documents", self._remove, methods=["DELETE"]),
+                Route("/storage/v1/bucket/documents", self._bucket, methods=["GET"]),
             ]
         )
 
@@ -141,6 +143,28 @@ class FileStore:
         if content is None:
             return JSONResponse({"statusCode": "404", "error": "not_found", "message": "Object not found"}, 400)
         return Response(content, media_type="text/plain")
+
+    async def _info(self, request: Request) -> Response:
+        return await self._row(
+            "select id, name, version from storage.objects where bucket_id = 'documents' and name = %s",
+            request.path_params["name"],
+        )
+
+    async def _bucket(self, request: Request) -> Response:
+        return await self._row("select id, name, updated_at from storage.buckets where id = 'documents'")
+
+    async def _row(self, query: str, *params: str) -> Response:
+        assert self.db is not None
+        try:
+            async with await self.db.connect("postgres") as connection:
+                row = await (
+                    await connection.execute(f"select to_jsonb(r)::text as row from ({query}) r".encode(), params)
+                ).fetchone()
+        except psycopg.Error:
+            return JSONResponse({"statusCode": "544", "error": "DatabaseTimeout", "code": "DatabaseTimeout"}, 544)
+        if row is None:
+            return JSONResponse({"statusCode": "404", "error": "not_found", "message": "not found"}, 400)
+        return Response(row["row"], media_type="application/json")
 
     async def _remove(self, request: Request) -> Response:
         """The rows and then the bytes, as Storage does it."""
