@@ -183,7 +183,8 @@ async def port_that_says():
                 await writer.drain()
                 writer.close()
                 return
-            await asyncio.sleep(30)
+            await reader.read()  # until the client gives up
+            writer.close()
 
         server = await asyncio.start_server(answer, "127.0.0.1", 0)
         servers.append(server)
