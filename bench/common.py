@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
-import psycopg
 
 from pipeline import migrate
+from pipeline.database import connect
 from pipeline.embedded.postgres import PostgresServer
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -83,7 +83,7 @@ async def dev(cwd: Path, *options: str) -> AsyncIterator[tuple[dict[str, str], a
         if not line:
             raise RuntimeError("pipeline dev did not start")
         project = json.loads(line)
-        async with await psycopg.AsyncConnection.connect(project["db_url"], autocommit=True) as connection:
+        async with await connect(project["db_url"]) as connection:
             await connection.execute("update pipeline.limits set uploads_per_day = null where owner_id is null")
         yield project, process
 

@@ -24,6 +24,7 @@ import psycopg
 from bench import common
 from pipeline.app import make_embedder, make_parser
 from pipeline.chunking import chunk
+from pipeline.database import LISTENER, connect
 from pipeline.job import FetchedFile
 from pipeline.settings import Settings
 
@@ -69,7 +70,7 @@ class Ear:
 
 @contextlib.asynccontextmanager
 async def _ear(db_url: str) -> AsyncIterator[Ear]:
-    async with await psycopg.AsyncConnection.connect(db_url, autocommit=True) as connection:
+    async with await connect(db_url) as connection:
         for channel in ("pipeline_jobs", "bench_claimed", "bench_published"):
             await connection.execute(f"listen {channel}".encode())
         yield Ear(connection)
@@ -99,7 +100,7 @@ async def measure(runs: int = 50) -> dict[str, Any]:
 async def _measure(runs: int, folder: Path) -> dict[str, Any]:
     async with contextlib.AsyncExitStack() as stack:
         line, _ = await stack.enter_async_context(common.dev(folder, "--no-listener"))
-        async with await psycopg.AsyncConnection.connect(line["db_url"], autocommit=True) as connection:
+        async with await connect(line["db_url"]) as connection:
             await connection.execute(_TRIGGERS.encode())
         user = await common.sign_up(stack, line)
         ear = await stack.enter_async_context(_ear(line["db_url"]))
@@ -126,7 +127,7 @@ async def _measure(runs: int, folder: Path) -> dict[str, Any]:
 async def _bare_claims(ear: Ear, user: common.User, line: dict[str, str], runs: int) -> list[float]:
     """A loop without a worker around it: hear, claim. The claim is the pipeline's own; the job is then cancelled."""
     durations = []
-    async with await psycopg.AsyncConnection.connect(line["worker_db_url"], autocommit=True) as claimer:
+    async with await connect(line["worker_db_url"], LISTENER) as claimer:
         for run in range(runs + _WARM):
             await ear.clear()
             uploading = asyncio.create_task(user.upload(f"bare-{run}.txt", one_page(1_000_000 + run)))

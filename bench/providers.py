@@ -19,9 +19,9 @@ from typing import Any
 
 import httpx
 import openai
-import psycopg
 
 from bench.common import PIPELINE, ROOT, User, dev, folder, sign_up
+from pipeline.database import connect
 
 REQUESTS, TOKENS = 3_000, 1_000_000
 """A minute."""
@@ -120,7 +120,7 @@ async def measure(seconds: float) -> dict[str, Any]:
 
 
 async def _prepare(line: dict[str, str]) -> None:
-    async with await psycopg.AsyncConnection.connect(line["db_url"], autocommit=True) as connection:
+    async with await connect(line["db_url"]) as connection:
         await connection.execute("select pipeline.create_space('text-embedding-3-small', %s)", (DIMENSIONS,))
         await connection.execute("select pipeline.activate_space(%s)", (SPACE,))
         await connection.execute(
@@ -132,7 +132,7 @@ async def _feed(user: User, line: dict[str, str]) -> None:
     """Upload documents, none like another, so that some thirty always wait."""
     chance = random.Random(1)
     words = ["".join(chance.choices("abcdefghijklmnopqrstuvwxyz", k=chance.randint(2, 9))) for _ in range(3_000)]
-    async with await psycopg.AsyncConnection.connect(line["db_url"], autocommit=True) as connection:
+    async with await connect(line["db_url"]) as connection:
         for number in range(100_000):
             await user.upload(f"{number}.txt", _text(chance, words).encode())
             while True:

@@ -219,6 +219,7 @@ def _plain(text: str) -> str:
     """Without what differs from one project to the next; the shape of a date stays."""
     text = re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}", "<id>", text)
     text = re.sub(r"[^\s\"]+:\d+:[0-9a-f]{6}", "<listener>", text)
+    text = re.sub(r"(\bkey |fingerprint\W+)[0-9a-f]{8,}\b", r"\1<key>", text)
     text = re.sub(r"\d+", "9", text)
     return re.sub(r"[ ─━│]+", " ", text)
 
@@ -238,7 +239,7 @@ async def expected(ground, tmp_path_factory) -> dict[str, Any]:
 def _same(seen: dict[str, Any], expected: dict[str, Any]) -> None:
     assert seen.keys() == expected.keys()
     for what in expected:
-        assert seen[what] == expected[what], what
+        assert seen[what] == expected[what], f"{what}: {seen[what]}\ninstead of {expected[what]}"
 
 
 def _everything() -> dict[str, str]:
