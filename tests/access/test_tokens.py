@@ -164,7 +164,7 @@ async def refused_everywhere(project: Any, token: str) -> None:
             ("GET", "/auth/v1/user", None),
             ("GET", "/rest/v1/documents", None),
             ("POST", "/rest/v1/rpc/search", {"query_text": "x"}),
-            ("GET", "/storage/v1/object/documents/x/y", None),
+            ("GET", "/storage/v1/object/authenticated/documents/x/y", None),
             ("POST", "/storage/v1/object/list/documents", {"prefix": ""}),
             (
                 "POST",
@@ -175,6 +175,9 @@ async def refused_everywhere(project: Any, token: str) -> None:
             answer = await http.request(method, path, headers=headers, json=body)
             code = answer.json().get("statusCode", str(answer.status_code))
             assert code in ("401", "403"), (path, answer.text)
+        # where a public file would be served, a token that does not hold is none
+        answer = await http.get("/storage/v1/object/documents/x/y", headers=headers)
+        assert 400 <= answer.status_code < 500, answer.text
     url = f"{project.api_url.replace('http', 'ws')}/realtime/v1/websocket?apikey={project.anon_key}&vsn=1.0.0"
     async with connect(url) as socket:
         payload = {"config": {"private": True}, "access_token": token}
