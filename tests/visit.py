@@ -34,6 +34,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "client journeys": ("sdk/test_journey.py", "docs/test_readme.py"),
     "quotas": ("sdk/test_quota.py",),
     "two-step writes": ("gateway/test_storage_writes.py",),
+    "resumable uploads": ("gateway/test_resumable.py", "sdk/test_resumable.py"),
     "storage answers": ("gateway/test_storage_answers.py",),
     "listener": ("worker/test_listener.py", "worker/test_many.py", "worker/test_real_input.py"),
     "erasure": ("worker/test_erasure.py",),

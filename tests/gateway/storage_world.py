@@ -28,6 +28,7 @@ from storage3 import AsyncStorageClient
 
 from pipeline.embedded import EmbeddedSupabase
 from pipeline.embedded.gateway.storage.signing import UrlSigner
+from tests.project import NAMED
 from tests.world import User, new_user
 
 SCHEMA = """
@@ -41,22 +42,6 @@ create table seen.deferred (name text, version text);
 grant usage on schema seen to anon, authenticated, service_role;
 grant usage on sequence seen.fired to anon, authenticated, service_role;
 grant insert on seen.deferred to anon, authenticated, service_role;
-
-create function seen.remember() returns trigger language plpgsql security definer set search_path = '' as $$
-begin
-    perform extensions.dblink_exec(
-        (select connection from seen.door),
-        format('insert into seen.writes (operation, role, uid, old_name, object_id, name, version, owner_id, metadata) '
-            || 'values (%L, %L, %L, %L, %L, %L, %L, %L, %L)', tg_op, current_setting('role'), auth.uid(), old.name,
-            coalesce(new.id, old.id), coalesce(new.name, old.name), coalesce(new.version, old.version),
-            coalesce(new.owner_id, old.owner_id), coalesce(new.metadata, old.metadata))
-    );
-    return null;
-end
-$$;
-create table seen.door (connection text);
-create trigger remember after insert or update or delete on storage.objects
-    for each row execute function seen.remember();
 
 create function seen.remember_at_commit() returns trigger language plpgsql as $$
 begin
@@ -95,10 +80,27 @@ create policy "tests: one's own folder" on storage.objects for all to authentica
 create policy "tests: buckets are seen" on storage.buckets for select to authenticated
     using (id in ('documents', 'open'));
 """
+REMEMBER = """
+create function seen.remember() returns trigger language plpgsql security definer set search_path = '' as $$
+begin
+    perform extensions.dblink_exec(
+        (select connection from seen.door),
+        format('insert into seen.writes (operation, role, uid, old_name, object_id, name, version, owner_id, metadata) '
+            || 'values (%L, %L, %L, %L, %L, %L, %L, %L, %L)', tg_op, current_setting('role'), auth.uid(), old.name,
+            coalesce(new.id, old.id), coalesce(new.name, old.name), coalesce(new.version, old.version),
+            coalesce(new.owner_id, old.owner_id), coalesce(new.metadata, old.metadata))
+    );
+    return null;
+end
+$$;
+create trigger remember after insert or update or delete on storage.objects
+    for each row execute function seen.remember();
+"""
 CLEAN = """
 drop schema if exists seen cascade;
 drop policy if exists "tests: one's own folder" on storage.objects;
 drop policy if exists "tests: buckets are seen" on storage.buckets;
+drop policy if exists "they share" on storage.objects;
 """
 
 
@@ -145,6 +147,8 @@ class World:
     """Where the bytes are, if that is a folder of this machine."""
     users: Iterator[User] | None = None
     """Who signed in; where nobody did, tokens are signed here."""
+    forgets: str = ""
+    """Why the trigger cannot write down what is rolled back, where it cannot."""
 
     @property
     def blob_dir(self) -> Path:
@@ -181,6 +185,8 @@ class World:
 
     async def seen(self, folder: str) -> list[dict[str, Any]]:
         """What the trigger saw under a folder, oldest first, whether it was committed or not."""
+        if self.forgets:
+            pytest.skip(f"a trigger cannot write down what is rolled back: {self.forgets}")
         return await self.sql(
             "select * from seen.writes where starts_with(name, %s) or starts_with(old_name, %s) order by id",
             folder,
@@ -212,6 +218,12 @@ async def eventually(holds: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
+def any_world(config: pytest.Config) -> contextlib.AbstractAsyncContextManager[World]:
+    """In the project that the environment names, or in one of our own."""
+    named = config.stash.get(NAMED, None)
+    return open_world() if named is None else visit_world(named)
+
+
 @contextlib.asynccontextmanager
 async def open_world() -> AsyncIterator[World]:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as root:
@@ -220,42 +232,38 @@ async def open_world() -> AsyncIterator[World]:
             url = project.superuser_url
             world = World(f"{project.api_url}/storage/v1", project, http, url, folder=Path(root) / "blobs")
             await world.sql("create extension dblink schema extensions")
-            await _furnish(world, SCHEMA)
+            await world.sql(SCHEMA)
+            await _remember(world)
             yield world
 
 
 @contextlib.asynccontextmanager
 async def visit_world(project: Any) -> AsyncIterator[World]:
-    """The same in a project that is not ours. Skips where a trigger cannot write down what is rolled back."""
-    bucket = f"tests-{uuid4()}"
+    """The same in a project that is not ours."""
+    bucket = f"tests-{uuid4().hex}"
     async with httpx.AsyncClient(timeout=30) as http:
         users = itertools.cycle([await new_user(project) for _ in range(3)])
-        url = f"{project.api_url}/storage/v1"
-        world = World(url, project, http, project.db_url, bucket, users=users)
+        world = World(f"{project.api_url}/storage/v1", project, http, project.db_url, bucket, users=users)
         there = await world.sql("select 1 from pg_extension where extname = 'dblink'")
         try:
-            if not there:
-                await world.sql("create extension dblink schema extensions")
-            await _furnish(
-                world, CLEAN + SCHEMA.replace("'documents'", f"'{bucket}'").replace("'open'", f"'{bucket}-o'")
-            )
-            await world.sql("select extensions.dblink_exec((select connection from seen.door), 'set timezone = utc')")
-        except psycopg.Error as error:
-            why = error.diag.message_primary or error
-            await world.sql(CLEAN)
-            pytest.skip(f"a trigger cannot write down what is rolled back: it needs the extension dblink ({why})")
-        try:
+            await world.sql(CLEAN + SCHEMA.replace("'documents'", f"'{bucket}'").replace("'open'", f"'{bucket}-open'"))
+            try:
+                if not there:
+                    await world.sql("create extension dblink schema extensions")
+                await _remember(world)
+            except psycopg.Error as error:
+                world.forgets = f"it needs the extension dblink ({error.diag.message_primary or error})"
             yield world
         finally:
-            await world.sql(CLEAN)
-            if not there:
-                await world.sql("drop extension dblink")
+            await world.sql(CLEAN + ("" if there else "drop extension if exists dblink"))
 
 
-async def _furnish(world: World, schema: str) -> None:
-    await world.sql(schema)
+async def _remember(world: World) -> None:
+    await world.sql("create table seen.door (connection text)")
     await world.sql(
         "insert into seen.door select format('host=%%s port=%%s dbname=%%s user=%%s password=%%s', "
         "host(inet_server_addr()), inet_server_port(), current_database(), current_user, %s::text)",
         conninfo_to_dict(world.sql_url)["password"],
     )
+    await world.sql("select extensions.dblink_exec((select connection from seen.door), 'set timezone = utc')")
+    await world.sql(REMEMBER)

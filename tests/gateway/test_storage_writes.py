@@ -11,17 +11,14 @@ from uuid import UUID
 import psycopg
 import pytest
 from storage3.exceptions import StorageApiError
-from storage_world import World, eventually, open_world, visit_world
-
-from tests.project import NAMED
+from storage_world import World, any_world, eventually
 
 PDF = {"content-type": "application/pdf"}
 
 
 @pytest.fixture(scope="module")
 async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
-    named = request.config.stash.get(NAMED, None)
-    async with visit_world(named) if named else open_world() as world:
+    async with any_world(request.config) as world:
         yield world
 
 
