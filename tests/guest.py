@@ -9,7 +9,6 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 import psycopg
@@ -149,8 +148,7 @@ class Guest:
             )
 
     def _migrate(self) -> None:
-        worker = urlsplit(self.project.worker_url).username == "pipeline_worker"
-        password = self.project.worker_password if worker else None
+        password = self.project.worker_password if self.project.worker_signs_in else None
         missing = asyncio.run(migrate.pending(self.project.db_url))
         if missing:
             self.say(f"Applying {len(missing)} migrations.")

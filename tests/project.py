@@ -36,6 +36,8 @@ class Project:
     sign_up_confirms = True
     """Whether a sign-up is a sign-in, since no mail has to be answered."""
     anonymous_sign_ins = True
+    worker_signs_in = True
+    """Whether listeners sign in as pipeline_worker, and not as postgres through a pooler."""
 
     def __init__(self, supabase: EmbeddedSupabase) -> None:
         self.supabase = supabase
@@ -59,7 +61,7 @@ class Project:
         return self.supabase.keys.sign(claims)
 
     def needs(self, capability: str) -> None:
-        """Skips a test that wants users to sign up (`sign_up_confirms`) or in (`anonymous_sign_ins`) by themselves."""
+        """Skips a test that wants what not every project lets one do: one of the attributes above."""
         if not getattr(self, capability):
             pytest.skip(_CLOSED[capability])
 
@@ -67,6 +69,7 @@ class Project:
 _CLOSED = {
     "sign_up_confirms": "sign-ups have to answer a mail here: switch 'Confirm email' off (Authentication, Email), or "
     "set auth.email.enable_confirmations = false",
+    "worker_signs_in": "listeners sign in as postgres here: try a direct connection as pipeline_worker",
     "anonymous_sign_ins": "anonymous sign-ins are off here: switch them on (Authentication), or set "
     "auth.enable_anonymous_sign_ins = true",
 }
@@ -89,6 +92,7 @@ class NamedProject(Project):
         self.api_url = url.rstrip("/")
         self.jwt_secret = settings.jwt_secret.get_secret_value()
         self.worker_password = unquote(urlsplit(self.worker_url).password or "")
+        self.worker_signs_in = urlsplit(self.worker_url).username == "pipeline_worker"
         self._ask_auth()
 
     def _ask_auth(self) -> None:

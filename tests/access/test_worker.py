@@ -38,6 +38,7 @@ async def rows(url: str, query: str) -> list[tuple[Any, ...]]:
 
 async def test_the_whole_of_what_the_listeners_role_has(project):
     """Whoever adds a right to the role adds it here, or in supabase/tests/access.test.sql for functions and tables."""
+    project.needs("worker_signs_in")
     url = worker_url(project)
     assert await rows(url, "select session_user::text, current_user::text") == [("pipeline_worker", "pipeline_worker")]
     schemas = await rows(

@@ -67,6 +67,7 @@ async def test_the_poll_alone_delivers(project, user, watch):
 
 
 async def test_the_catch_up_after_a_reconnect_alone_delivers(project, user, listen, watch):
+    project.needs("worker_signs_in")
     await listen()
     async with await psycopg.AsyncConnection.connect(project.db_url, autocommit=True) as root:
         # nobody can reconnect until the upload is committed, and the poll is an hour away
