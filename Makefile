@@ -4,10 +4,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 
-.PHONY: help demo test check soak wheel format lock clean
+.PHONY: help demo test test-project check soak wheel format lock clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 $(VENV)/.installed: requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -20,6 +20,9 @@ demo: $(VENV)/.installed ## two users upload, watch their jobs and search, on th
 
 test: $(VENV)/.installed ## all tests, with seeded samples of the long suites
 	@$(RUN) python -m pytest
+
+test-project: $(VENV)/.installed ## what can face any project, on the throw-away one that UPLOAD_PIPELINE_… names (docs/testing.md)
+	@$(RUN) python -m pytest --project
 
 soak: $(VENV)/.installed ## the long suites, whole
 	@$(RUN) python -m pytest --soak

@@ -7,7 +7,6 @@ import shutil
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
 
 import hypothesis
 import pytest
@@ -15,30 +14,22 @@ import pytest_asyncio
 
 from pipeline import migrate
 from pipeline.embedded import EmbeddedSupabase
+from tests.project import NAMED, SPACE, WORKER_PASSWORD, Project
 from tests.world import lift_quotas, listen, other_user, user, watch  # noqa: F401 (fixtures)
 
-WORKER_PASSWORD = "worker-password-of-the-tests"
 SDK = Path(__file__).parent / "sdk"
-SPACE = "all-MiniLM-L6-v2-int8-384"
 
 # How long an example takes says more of the machine than of us.
 hypothesis.settings.register_profile("pipeline", deadline=None)
 hypothesis.settings.load_profile("pipeline")
 
 
-class Project:
-    """An EmbeddedSupabase and the password of its worker role."""
-
-    def __init__(self, supabase: EmbeddedSupabase) -> None:
-        self._supabase = supabase
-        self.worker_password = WORKER_PASSWORD
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._supabase, name)
-
-
 @pytest_asyncio.fixture(scope="session")
-async def project() -> AsyncIterator[Project]:
+async def project(request: pytest.FixtureRequest) -> AsyncIterator[Project]:
+    """The one that the environment names under `--project`, else an embedded one."""
+    if (named := request.config.stash.get(NAMED, None)) is not None:
+        yield named
+        return
     async with EmbeddedSupabase.start() as supabase:
         await migrate.apply(supabase.db_url, worker_password=WORKER_PASSWORD, activate_space=SPACE)
         await lift_quotas(supabase.db_url)
@@ -70,6 +61,18 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--soak", action="store_true", help="run the long suites whole")
+    parser.addoption(
+        "--project",
+        action="store_true",
+        help="run what can face any project against the throw-away one that UPLOAD_PIPELINE_ variables name",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--project"):
+        from tests.visit import Visit
+
+        config.pluginmanager.register(Visit(config))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

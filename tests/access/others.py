@@ -93,7 +93,7 @@ def a_deleted_user_goes_on(w: World) -> None:
         (w.mallory, w.alice, "update auth.users set deleted_at = now() where id = %s"),
     ):
         with w.aside():
-            w.be("supabase_auth_admin")
+            w.be_auth()
             with w.works():
                 w.sql(delete, user)
             w.be(user)

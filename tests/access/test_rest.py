@@ -8,6 +8,7 @@ import pytest
 from postgrest.exceptions import APIError
 
 from tests.access.wire import MARK, TEXT, Street
+from tests.project import MADE_BY_US
 from tests.world import User
 
 VIEWS = ("documents", "jobs", "chunks")
@@ -227,8 +228,9 @@ async def test_an_anonymous_sign_in_has_nothing_until_it_is_switched_on(street: 
     """Somebody signs in without a name, through the SDK, as on the real server: a token, and nothing that it opens."""
     from supabase import acreate_client
 
+    street.project.needs("anonymous_sign_ins")
     client = await acreate_client(street.project.api_url, street.project.anon_key)
-    guest = (await client.auth.sign_in_anonymously()).user
+    guest = (await client.auth.sign_in_anonymously({"options": {"data": MADE_BY_US}})).user
     assert guest is not None and guest.is_anonymous
     person = User(client, guest.id, "")
     with pytest.raises(Exception, match="row-level security"):

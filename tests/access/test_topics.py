@@ -104,14 +104,14 @@ async def test_a_channel_outlives_its_token(street: Street) -> None:
     # two seconds, since tokens count in whole ones
     claims = {"sub": street.alice.id, "role": "authenticated", "aud": "authenticated", "exp": time.time() + 1.5}
     async with socket(street) as opened:
-        assert await join(opened, topic, street.project.keys.sign(claims)) == "ok"
+        assert await join(opened, topic, street.project.sign(claims)) == "ok"
         told = await hear(opened)
         assert told["event"] == "system" and "expired" in told["payload"]["message"]
         assert (await hear(opened))["event"] == "phx_close"
         await street.alice.upload(f"later {MARK}.md", b"# Later")
         refused = await say(opened, topic, "access_token", {"access_token": street.mallory.token})
         assert refused["payload"]["status"] == "error"
-        assert await join(opened, topic, street.project.keys.sign(claims)) == "error"
+        assert await join(opened, topic, street.project.sign(claims)) == "error"
     async with socket(street) as opened:
         assert await join(opened, topic, street.alice.token) == "ok"
         await opened.send(

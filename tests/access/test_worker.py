@@ -27,7 +27,7 @@ EVERYBODYS = {"pg_catalog", "information_schema", "supabase_platform", "extensio
 
 
 def worker_url(project: Any, port: int | None = None) -> str:
-    url = project.url_as("pipeline_worker", project.worker_password)
+    url = project.worker_url
     return url if port is None else url.replace(f":{urlsplit(url).port}/", f":{port}/")
 
 
@@ -38,6 +38,7 @@ async def rows(url: str, query: str) -> list[tuple[Any, ...]]:
 
 async def test_the_whole_of_what_the_listeners_role_has(project):
     """Whoever adds a right to the role adds it here, or in supabase/tests/access.test.sql for functions and tables."""
+    project.needs("worker_signs_in")
     url = worker_url(project)
     assert await rows(url, "select session_user::text, current_user::text") == [("pipeline_worker", "pipeline_worker")]
     schemas = await rows(
@@ -98,11 +99,13 @@ async def test_who_signs_in_as_postgres_works_as_the_listeners_role(project):
     await guard(project.db_url)
 
 
+@pytest.mark.embedded("no other project gives us its superuser")
 async def test_a_superuser_is_refused(project):
     with pytest.raises(SetupError, match=r"superuser supabase_admin\. Use the role pipeline_worker"):
         await guard(project.superuser_url)
 
 
+@pytest.mark.embedded("the password of another role is the platform's own")
 async def test_a_role_that_may_not_work_is_refused(project):
     with pytest.raises(SetupError, match="authenticator may not work as pipeline_worker"):
         await guard(project.url_as("authenticator"))

@@ -1,4 +1,4 @@
-"""Raw HTTP against the embedded Supabase: what an attacker sends whom no SDK holds back."""
+"""Raw HTTP against the project under test: what an attacker sends whom no SDK holds back."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Street:
         assert MARK not in text and self.alice.id not in text, text[:500]
 
     async def sql(self, query: str, *params: Any) -> list[tuple[Any, ...]]:
-        async with await psycopg.AsyncConnection.connect(self.project.superuser_url, autocommit=True) as connection:
+        async with await psycopg.AsyncConnection.connect(self.project.db_url, autocommit=True) as connection:
             cursor = await connection.execute(query.encode(), params or None)
             return await cursor.fetchall() if cursor.description else []
 

@@ -92,6 +92,14 @@ class World:
             "select set_config('role', %s, true), set_config('request.jwt.claims', %s, true)", role, json.dumps(claims)
         )
 
+    def be_auth(self) -> None:
+        """Go on as the service Auth; where nobody may become it, as postgres, who has its rights on the users."""
+        try:
+            with self.connection.transaction():
+                self.be("supabase_auth_admin")
+        except psycopg.errors.InsufficientPrivilege:
+            self.be("postgres")
+
     @contextlib.contextmanager
     def refused(self, *sqlstates: str, match: str = "") -> Iterator[None]:
         """What is tried inside must fail so, and no otherwise."""
@@ -119,6 +127,14 @@ class World:
         """What happens inside leaves nothing."""
         with self.connection.transaction(force_rollback=True):
             yield
+
+    @contextlib.contextmanager
+    def as_it_was(self) -> Iterator[None]:
+        """Whatever happens inside, and however it ends."""
+        try:
+            yield
+        finally:
+            self.connection.rollback()
 
     def nothing_of_alice(self, rows: list[dict[str, Any]]) -> None:
         text = json.dumps(rows, default=str)

@@ -34,6 +34,7 @@ async def run(*command: str, project, cwd: Path | None = None) -> str:
 
 
 async def test_the_python_client_of_the_readme_works(project, listen, tmp_path):
+    project.needs("sign_up_confirms")
     await listen()
     script = tmp_path / "client.py"
     script.write_text(block("python"), encoding="utf-8")
@@ -41,6 +42,7 @@ async def test_the_python_client_of_the_readme_works(project, listen, tmp_path):
 
 
 async def test_the_javascript_client_of_the_readme_works(project, listen, node):
+    project.needs("sign_up_confirms")
     await listen()
     # Node 20 has no WebSocket of its own, which supabase-js asks for even where Realtime is not used.
     (node / "client.mjs").write_text(

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import http.client
 import json
 import re
@@ -70,7 +71,8 @@ class Replay:
 
     def _exchange(self, row: dict[str, Any]) -> tuple[int, dict[str, str], bytes]:
         parts = urlsplit(self.url)
-        connection = http.client.HTTPConnection(parts.netloc, timeout=60)
+        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        connection = kind(parts.netloc, timeout=60)
         # not a client's usual way: dots in a path and a wrong Content-Length have to arrive as they were recorded
         connection.putrequest(row["method"], parts.path + self._path(row["path"]), skip_accept_encoding=True)
         body = _body(row)
@@ -84,7 +86,9 @@ class Replay:
             connection.putheader("content-length", str(len(body.encode())))
         connection.endheaders()
         if body is not None:
-            connection.send(body.encode())
+            # a server may refuse a large body before it has read it, and answer while we still send
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                connection.send(body.encode())
         response = connection.getresponse()
         read = response.read()
         connection.close()

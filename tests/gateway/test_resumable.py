@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from storage_world import Person, World, eventually, open_world
+from storage_world import Person, World, any_world, eventually
 
 from pipeline.embedded import EmbeddedSupabase
 from pipeline.embedded.gateway.storage.blobs import BlobStore
@@ -23,8 +23,8 @@ PART = {"tus-resumable": "1.0.0", "content-type": "application/offset+octet-stre
 
 
 @pytest.fixture(scope="module")
-async def world() -> AsyncIterator[World]:
-    async with open_world() as world:
+async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
+    async with any_world(request.config) as world:
         yield world
 
 
@@ -37,7 +37,7 @@ async def create(person: Person, name: str = "a", length: int | None = 10, **mor
     headers = {"tus-resumable": "1.0.0"} | ({"upload-length": str(length)} if length is not None else {})
     headers |= more.pop("headers", {})
     content = more.pop("content", None)
-    metadata = {"bucketName": "documents", "objectName": f"{person.folder}/{name}"} | more
+    metadata = {"bucketName": person.world.bucket, "objectName": f"{person.folder}/{name}"} | more
     headers.setdefault("upload-metadata", encoded(**metadata))
     return await person.send("POST", "/upload/resumable", headers=headers, content=content)
 
@@ -110,11 +110,11 @@ async def test_a_permission_that_is_taken_away_in_between_stops_the_upload(world
     user = world.person()
     await world.service().client.create_bucket("shared")
     await policy_admits(world, user)
-    path = await begun(user, bucketName="shared", objectName="a")
+    path = await begun(user, bucketName="shared", objectName="ours")
     assert (await patch(user, path, b"01234")).status_code == 204
     await world.sql('drop policy "they share" on storage.objects')
     assert told(await patch(user, path, b"56789", 5)) == (403, "new row violates row-level security policy")
-    assert await world.rows("a") == []
+    assert await world.rows("ours") == []
 
 
 async def test_another_users_upload_can_be_looked_at_and_nothing_else(world: World) -> None:
@@ -157,7 +157,7 @@ async def test_a_refused_final_write_leaves_no_bytes_and_the_url_says_that_they_
     before = world.blobs()
     path = await begun(user, "late")
     assert told(await patch(user, path, b"0123456789")) == (403, "Another upload was faster.")
-    assert {Path(name).suffix for name in world.blobs() - before} == {".json"}
+    assert {Path(name).suffix for name in world.blobs() - before} == ({".json"} if world.folder else set())
     assert (await head(user, path)).status_code == 410
     assert told(await patch(user, path, b"", 10)) == (410, "The file for this url no longer exists\n")
     assert await world.rows(user.folder) == []
@@ -169,7 +169,7 @@ async def test_what_was_declared_comes_back(world: World) -> None:
     declared = (await head(user, path)).headers["upload-metadata"]
     assert f"cacheControl {base64.b64encode(b'max-age=60').decode()}" in declared
     await patch(user, path, b"0123456789")
-    answer = await user.send("GET", f"/object/documents/{user.folder}/a")
+    answer = await user.send("GET", f"/object/{world.bucket}/{user.folder}/a")
     assert (answer.headers["content-type"], answer.headers["cache-control"]) == ("text/csv", "max-age=60")
     info = await user.files.info(f"{user.folder}/a")
     assert info["metadata"] is None
@@ -189,9 +189,11 @@ async def test_options_tell_what_is_spoken(world: World) -> None:
     assert answer.headers["tus-extension"].split(",") == [
         "creation", "creation-with-upload", "creation-defer-length", "termination", "expiration",
     ]  # fmt: skip
-    assert answer.headers["tus-max-size"] == str(50 * 1024 * 1024)
+    if world.folder:  # elsewhere it is what the project was set to
+        assert answer.headers["tus-max-size"] == str(50 * 1024 * 1024)
 
 
+@pytest.mark.embedded("the platform's gateway answers a browser before Storage does")
 async def test_a_browser_may_send_and_read_the_protocols_headers(world: World) -> None:
     asked = {"origin": "http://app", "access-control-request-method": "PATCH"}
     asked["access-control-request-headers"] = "authorization,tus-resumable,upload-offset,x-upsert"
@@ -208,11 +210,13 @@ async def test_the_token_alone_is_enough(world: World) -> None:
     """The platform's own example sends no key."""
     user = world.person()
     headers = {"authorization": user.headers["authorization"], "tus-resumable": "1.0.0", "upload-length": "1"}
-    headers["upload-metadata"] = encoded(bucketName="documents", objectName=f"{user.folder}/a")
+    headers["upload-metadata"] = encoded(bucketName=world.bucket, objectName=f"{user.folder}/a")
     answer = await world.http.post(world.url + "/upload/resumable", headers=headers)
     assert answer.status_code == 201
     del headers["authorization"]
-    assert (await world.http.post(world.url + "/upload/resumable", headers=headers)).status_code == 401
+    answer = await world.http.post(world.url + "/upload/resumable", headers=headers)
+    # Storage itself says 400; the platform's gateway, where it stands before it, 401
+    assert answer.status_code in ((401,) if world.folder else (400, 401))
     headers["authorization"] = "Bearer no.such.token"
     answer = await world.http.post(world.url + "/upload/resumable", headers=headers)
     assert (answer.status_code, answer.json()["statusCode"]) == (400, "403")
@@ -222,7 +226,8 @@ async def test_the_first_part_may_come_with_the_creation(world: World) -> None:
     user = world.person()
     answer = await create(user, headers=PART, content=b"0123")
     assert (answer.status_code, answer.headers["upload-offset"]) == (201, "4")
-    assert "upload-expires" in answer.headers
+    if world.folder:  # with some of its stores the real server leaves it out
+        assert "upload-expires" in answer.headers
     path = urlsplit(answer.headers["location"]).path.removeprefix("/storage/v1")
     assert (await patch(user, path, b"456789", 4)).headers["upload-offset"] == "10"
     answer = await create(user, "whole", headers=PART, content=b"0123456789")
@@ -245,7 +250,8 @@ async def test_an_empty_file_is_there_at_once(world: World) -> None:
     ({"upload-length": "1e3"}, 400, "Invalid upload-length\n"),
     ({"upload-length": "010"}, 400, "Invalid upload-length\n"),
     ({"upload-length": "9" * 30}, 400, "Invalid upload-length\n"),
-    ({"upload-length": "52428801"}, 413, "Maximum size exceeded\n"),
+    pytest.param({"upload-length": "52428801"}, 413, "Maximum size exceeded\n",
+                 marks=pytest.mark.embedded("the largest upload is a setting of the project")),
     ({"upload-defer-length": "1"}, 400, "Upload-Length or Upload-Defer-Length header required\n"),
     ({"upload-defer-length": "yes"}, 400, "Invalid upload-defer-length\n"),
     ({"upload-metadata": "bucketName !!!"}, 400, "Invalid upload-metadata\n"),
@@ -408,7 +414,8 @@ async def test_an_id_leads_nowhere_but_to_an_upload(world: World, identity: str,
     path = f"/upload/resumable/{identity}"
     before = world.blobs()
     for answer in (await head(service, path), await patch(service, path, b"x"), await delete(service, path)):
-        assert answer.status_code == status, answer.text
+        # a path with dots is refused by some of the real server's stores, and found by none
+        assert answer.status_code in ((status,) if world.folder else (status, 400)), answer.text
     assert world.blobs() == before
 
 
@@ -424,6 +431,7 @@ async def test_an_uploads_id_does_not_open_another_name(world: World) -> None:
 # Connections, restarts, time
 
 
+@pytest.mark.embedded("nobody can look at the bytes elsewhere")
 async def test_what_came_before_the_connection_broke_is_kept(world: World) -> None:
     user = world.person()
     path = await begun(user, length=2_000_000)
@@ -445,6 +453,7 @@ def uploads(world: World) -> list[Path]:
     return list((world.blob_dir / "uploads").iterdir())
 
 
+@pytest.mark.embedded("nobody can look at the bytes elsewhere")
 async def test_a_new_request_takes_the_upload_over_from_one_whose_client_is_lost(world: World) -> None:
     """Nobody has noticed yet that the former connection is dead."""
     user = world.person()
@@ -485,7 +494,7 @@ async def test_a_signed_upload_url_can_be_used_in_parts(world: World) -> None:
     headers = {"tus-resumable": "1.0.0", "x-signature": signed["token"]}
     declared = {
         "upload-length": "10",
-        "upload-metadata": encoded(bucketName="documents", objectName=f"{user.folder}/a"),
+        "upload-metadata": encoded(bucketName=world.bucket, objectName=f"{user.folder}/a"),
     }
     answer = await world.http.post(world.url + "/upload/resumable/sign", headers=headers | declared)
     assert answer.status_code == 201, answer.text
@@ -498,7 +507,7 @@ async def test_a_signed_upload_url_can_be_used_in_parts(world: World) -> None:
     assert (await world.http.patch(location, headers=part, content=b"0123456789")).status_code == 204
     [row] = await world.rows(user.folder)
     assert row["owner_id"] == user.id
-    declared["upload-metadata"] = encoded(bucketName="documents", objectName=f"{user.folder}/b")
+    declared["upload-metadata"] = encoded(bucketName=world.bucket, objectName=f"{user.folder}/b")
     answer = await world.http.post(world.url + "/upload/resumable/sign", headers=headers | declared)
     assert told(answer) == (400, "Invalid signature")
 
@@ -509,18 +518,19 @@ async def test_an_upload_survives_a_restart_of_the_gateway() -> None:
         content = bytes(range(256)) * 4096
         async with httpx.AsyncClient(timeout=30) as http:
             async with EmbeddedSupabase.start(Path(root)) as project:
-                service = World(f"{project.api_url}/storage/v1", project, Path(root) / "blobs", http).service()
+                service = World(f"{project.api_url}/storage/v1", project, http, project.db_url).service()
                 await service.client.create_bucket("kept")
                 path = await begun(service, length=len(content), bucketName="kept", objectName="a")
                 await patch(service, path, content[:700_000])
             async with EmbeddedSupabase.start(Path(root)) as project:
-                service = World(f"{project.api_url}/storage/v1", project, Path(root) / "blobs", http).service()
+                service = World(f"{project.api_url}/storage/v1", project, http, project.db_url).service()
                 offset = int((await head(service, path)).headers["upload-offset"])
                 assert offset == 700_000
                 assert (await patch(service, path, content[offset:], offset)).status_code == 204
                 assert await service.client.from_("kept").download("a") == content
 
 
+@pytest.mark.embedded("nobody can look at the bytes elsewhere")
 async def test_an_upload_that_has_expired_is_gone(world: World) -> None:
     user = world.person()
     path = await begun(user)

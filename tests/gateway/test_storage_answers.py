@@ -1,4 +1,4 @@
-"""The embedded Storage answers as the real one did: the recorded requests, in order, against the gateway."""
+"""Storage answers as the real one did: the recorded requests, in order, against the project under test."""
 
 from __future__ import annotations
 
@@ -35,6 +35,11 @@ EXCEPTIONS = {
 }
 """Where the gateway answers otherwise, by the label of the request, each with its reason."""
 MOST_EXCEPTIONS = 15
+RACES = {
+    "GET public nobucket": '{"code": "NoSuchBucket", "error": "Bucket not found", "message": "Bucket not found", '
+    '"statusCode": "404"}',
+}
+"""What else the real server may say: it looks for two things at once, and names the one that is first found missing."""
 PAGE = Path(__file__).parents[2] / "docs" / "gateway.md"
 
 _ROWS = recorded()
@@ -43,7 +48,7 @@ _COMPARED = {name for row in _ROWS if "answer" in row for name in row["answer"][
 
 @pytest.fixture(scope="module")
 async def answers(project: Any) -> list[Answer | None]:
-    """What the gateway answers to each row; None for a wait."""
+    """What the project answers to each row; None for a wait."""
     u, v = await new_user(project), await new_user(project)
     tokens = {
         "u": u.token,
@@ -73,7 +78,7 @@ def differences(row: dict[str, Any], given: Answer) -> list[str]:
     found = []
     if given.status != wanted.status:
         found.append(f"status {given.status}, not {wanted.status}")
-    if given.body != wanted.body:
+    if given.body not in (wanted.body, RACES.get(row["label"], wanted.body)):
         found.append(f"body {given.body[:2000]!r}, not {wanted.body[:2000]!r}")
     for name in sorted(_COMPARED):
         # of an answer in JSON the length was not recorded
@@ -95,6 +100,7 @@ def test_the_answer_is_the_real_servers(answers: list[Answer | None], number: in
     assert differences(_ROWS[number], given) == []
 
 
+@pytest.mark.embedded("the exceptions are the embedded gateway's")
 def test_the_exceptions_are_few_and_still_needed(answers: list[Answer | None]) -> None:
     excepted = [number for number, row in enumerate(_ROWS) if row["label"] in EXCEPTIONS]
     assert len(excepted) == len(EXCEPTIONS) <= MOST_EXCEPTIONS

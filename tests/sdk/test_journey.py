@@ -22,6 +22,7 @@ async def question_vector(text: str) -> list[float]:
 
 
 async def test_the_journey_in_javascript(project, node, listen):
+    project.needs("sign_up_confirms")
     await listen(chunk_tokens=32, chunk_overlap=0)
     shutil.copy(HERE / "journey.mjs", node)
     process = await asyncio.create_subprocess_exec(

@@ -95,6 +95,8 @@ async def resumes(
 ) -> None:
     """Run the client twice, the first time over a line that breaks."""
     name = f"{user.id}/large.txt"
+    if not project.api_url.startswith("http://"):
+        pytest.skip("a line that breaks can be laid only to a project without TLS")
 
     async def run() -> dict[str, Any]:
         arguments = [f"{line.url}/storage/v1/upload/resumable", user.token, project.anon_key, str(file)]

@@ -68,8 +68,9 @@ async def test_the_poll_alone_delivers(project, user, watch):
 
 
 async def test_the_catch_up_after_a_reconnect_alone_delivers(project, user, listen, watch):
+    project.needs("worker_signs_in")
     await listen()
-    async with await psycopg.AsyncConnection.connect(project.superuser_url, autocommit=True) as root:
+    async with await psycopg.AsyncConnection.connect(project.db_url, autocommit=True) as root:
         # nobody can reconnect until the upload is committed, and the poll is an hour away
         await root.execute("alter role pipeline_worker connection limit 0")
         await root.execute(
@@ -223,6 +224,7 @@ async def test_a_listener_that_cannot_work_says_what_to_change(listen, setting, 
         await listen(**setting)
 
 
+@pytest.mark.embedded("no other project gives us its superuser")
 async def test_a_superuser_is_refused(project, listen):
     with pytest.raises(SetupError, match="superuser"):
         await listen(database_url=project.superuser_url)

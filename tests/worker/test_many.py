@@ -38,7 +38,7 @@ async def start_listener(project: Any, folder: Path, **more: str) -> subprocess.
                 "TMPDIR": str(folder),
                 "UPLOAD_PIPELINE_SUPABASE_URL": project.api_url,
                 "UPLOAD_PIPELINE_SUPABASE_SERVICE_ROLE_KEY": project.service_role_key,
-                "UPLOAD_PIPELINE_DATABASE_URL": project.url_as("pipeline_worker", project.worker_password),
+                "UPLOAD_PIPELINE_DATABASE_URL": project.worker_url,
                 "UPLOAD_PIPELINE_POLL_SECONDS": "0.5",
                 "UPLOAD_PIPELINE_LEASE_SECONDS": "2",
             }

@@ -37,7 +37,7 @@ def settings_of(project: Any, values: dict[str, Any]) -> Settings:  # noqa: F811
     more = {
         "supabase_url": project.api_url,
         "supabase_service_role_key": project.service_role_key,
-        "database_url": project.url_as("pipeline_worker", project.worker_password),
+        "database_url": project.worker_url,
         "migration_database_url": project.db_url,
     }
     return Settings(_env_file=None, **(more | values))  # type: ignore[call-arg]

@@ -16,7 +16,7 @@ from pipeline.embedded import EmbeddedSupabase
 from pipeline.embedded.fakes.llamaparse import FakeLlamaParse, Plan
 from pipeline.embedded.fakes.openai import FakeOpenAI, error_body, rate_limited, vector
 from pipeline.embedded.fakes.server import Fault
-from tests.conftest import WORKER_PASSWORD, Project
+from tests.project import WORKER_PASSWORD, Project
 from tests.worker.test_many import start_listener
 
 SPACE = "text-embedding-3-small-1536"
