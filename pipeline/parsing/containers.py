@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pipeline.errors import Permanent
 from pipeline.parsing import kinds
 from pipeline.parsing.kinds import Kind
-from pipeline.parsing.sentences import DAMAGED, PROTECTED
 from pipeline.parsing.ole import CompoundFile, Damaged
+from pipeline.parsing.sentences import DAMAGED, PROTECTED
 
 _DIRECTORY_LIMIT = 4_194_304
 _PEEK = 1_048_576

@@ -48,6 +48,8 @@ _WORD = re.compile(rb"[A-Za-z\x80-\xff]*[\x80-\xff][A-Za-z\x80-\xff]*")
 _WRONG_CASE = re.compile(
     r"(?:[a-zß-öø-ÿ\u0430-\u044f\u0450-\u045f\u03b1-\u03ce])(?:[À-ÖØ-Þ\u0410-\u042f\u0401-\u040f\u0391-\u03a9])"
 )
+# No word is written in Latin letters and in Greek, Cyrillic, Hebrew, Arabic or Thai ones.
+_MIXED = re.compile("[A-Za-z][\u0370-\u06ff\u0e00-\u0e7f]|[\u0370-\u06ff\u0e00-\u0e7f][A-Za-z]")
 _LONG_RUN = re.compile(r"[À-ɏ]{3,}")
 _ENOUGH = 0.62
 
@@ -66,7 +68,11 @@ def guessed(data: bytes) -> str:
             text = joined.decode(encoding)
         except UnicodeDecodeError:
             continue
-        faults = len(_WRONG_CASE.findall(text)) + sum(len(run) for run in _LONG_RUN.findall(text))
+        faults = (
+            len(_WRONG_CASE.findall(text))
+            + len(_MIXED.findall(text))
+            + sum(len(run) for run in _LONG_RUN.findall(text))
+        )
         for language in languages:
             weights = _weights(encoding, language)
             score = (sum(n * weights[byte - 0x80] for byte, n in counts.items() if byte >= 0x80) - faults) / max(

@@ -14,9 +14,9 @@ from pipeline.errors import Permanent
 from pipeline.parsing import mail, notebook, old_word, outlook, sheets, xml
 from pipeline.parsing.archive import check_archive
 from pipeline.parsing.html import from_html
-from pipeline.parsing.sentences import DAMAGED, PROTECTED
 from pipeline.parsing.ole import CompoundFile, Damaged
 from pipeline.parsing.readers import NO_TEXT, UNPACKED_PER_TEXT, AnydocFormat, Options, Output, Text, converted
+from pipeline.parsing.sentences import DAMAGED, PROTECTED
 from pipeline.parsing.sniff import kind_of
 from pipeline.parsing.tables import mended
 from pipeline.parsing.text import decode, has_words

@@ -93,7 +93,7 @@ _MENU = re.compile(
 _MAIN = re.compile(r"\b(?:main|articlebody|article-body|post-content|entry-content|mw-content-text)\b")
 _SENTENCE = 60
 """Characters of a run of text that is more than a label."""
-_LEAST_PROSE = 250
+_LEAST_PROSE = 120
 """Characters; a page with less is kept whole."""
 
 

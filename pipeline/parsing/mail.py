@@ -126,12 +126,15 @@ class _Opener:
         self.saved_page, self.parts = saved_page, 0
 
     def message(self, root: Part, depth: int) -> Message:
-        subject = _value(root.get("Subject"))
+        head: dict[str, list[str]] = {}
+        for name, raw in root.raw_items():
+            head.setdefault(name.lower(), []).append(_value(raw))
+        subject = head.get("subject", [""])[0]
         if self.saved_page:
-            address = _value(root.get("Snapshot-Content-Location") or root.get("Content-Location"))
+            address = (head.get("snapshot-content-location") or head.get("content-location") or [""])[0]
             found = Message(subject, [("Address", address)] if address else [])
         else:
-            found = Message(subject, [(name, _value(v)) for name in _FIELDS for v in root.get_all(name, ())[:20]])
+            found = Message(subject, [(name, value) for name in _FIELDS for value in head.get(name.lower(), ())[:20]])
         found.fields = [(name, value) for name, value in found.fields if value]
         found.body, found.attachments = self.opened(root, depth)
         if not found.body and not found.attachments and root.get_content_type() in _SEALED:

@@ -8,8 +8,8 @@ from typing import Any
 
 from pipeline.errors import Permanent
 from pipeline.parsing.html import from_html
-from pipeline.parsing.sentences import DAMAGED
 from pipeline.parsing.readers import TOO_DEEP, Options, Text
+from pipeline.parsing.sentences import DAMAGED
 from pipeline.parsing.text import decode
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]{0,20}m")

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 
 from pipeline.errors import Permanent
 from pipeline.parsing import kinds
-from pipeline.parsing.sentences import DAMAGED, PROTECTED
 from pipeline.parsing.ole import CompoundFile, Damaged
+from pipeline.parsing.sentences import DAMAGED, PROTECTED
 from pipeline.parsing.text import decode
 
 _FIRST_OF_97 = 105  # the number of the format's version; 101 to 104 are Word 6 and 95

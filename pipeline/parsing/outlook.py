@@ -6,12 +6,11 @@ import struct
 from datetime import UTC, datetime, timedelta
 
 from pipeline.errors import Permanent
-from pipeline.parsing import kinds
 from pipeline.parsing.html import from_html
 from pipeline.parsing.mail import Message
-from pipeline.parsing.sentences import DAMAGED
 from pipeline.parsing.ole import CompoundFile, Damaged
 from pipeline.parsing.readers import converted
+from pipeline.parsing.sentences import DAMAGED
 from pipeline.parsing.text import clean, decode, has_words, words
 
 _SUBJECT, _BODY, _HTML, _RTF = 0x0037, 0x1000, 0x1013, 0x1009

@@ -109,7 +109,14 @@ def read(data: bytes, options: Options, text: Text) -> None:
     parser.UseForeignDTD(True)  # an entity that nobody declared is no reason to stop
     parser.SkippedEntityHandler = lambda name, _: collector.text(unescape(f"&{name};"))
     parser.SetParamEntityParsing(expat.XML_PARAM_ENTITY_PARSING_UNLESS_STANDALONE)
-    parser.ExternalEntityRefHandler = lambda *_: 1  # nothing is fetched
+
+    def elsewhere(context: str, base: str | None, system: str | None, public: str | None) -> int:
+        """Nothing is fetched; the definitions that expat assumes elsewhere are empty."""
+        if system is None:
+            parser.ExternalEntityParserCreate(context).Parse(b"", True)
+        return 1
+
+    parser.ExternalEntityRefHandler = elsewhere
     try:
         parser.Parse(source.encode("utf-8", "replace"), True)
     except expat.ExpatError as error:
@@ -120,7 +127,8 @@ def read(data: bytes, options: Options, text: Text) -> None:
         return
     collector.flush()
     found = "\n\n".join(collector.lines)
-    sparse = words(found) < sum(map(words, collector.phrases))  # a file whose text stands in its attributes
+    # a file whose text stands in its attributes
+    sparse = options.extension == ".xml" and words(found) < sum(map(words, collector.phrases))
     said = dict.fromkeys(p for p in collector.phrases if sparse or _PHRASE.search(p.partition(": ")[2]))
     if not text.page(None, "\n\n".join([found, *said])):
         text.page(None, source)  # a file without any text but its own tags
