@@ -93,7 +93,7 @@ def decode(data: bytes, *, html: bool = False, declared: str | None = None) -> s
     except UnicodeDecodeError:
         pass
     if declared and declared != "utf-8":
-        text = data.decode(declared, "replace")
+        text = _as_declared(data, declared)
         if not _NOT_IN_TEXT.search(text[:SAMPLE]):
             return text
     text = data.decode("utf-8", "replace")
@@ -104,13 +104,22 @@ def decode(data: bytes, *, html: bool = False, declared: str | None = None) -> s
     return data.decode(guessed(data), "replace")
 
 
+def _as_declared(data: bytes, encoding: str) -> str:
+    try:
+        return data.decode(encoding, "replace")
+    except UnicodeError:  # some encodings are of names alone, and replace nothing
+        return "\ufffd"
+
+
 def _known(name: str | None) -> str | None:
     """The codec of that name, for the encodings of text alone; what pages call Latin-1 is Windows' superset of it."""
     try:
         codec = codecs.lookup(name) if name else None
     except (LookupError, ValueError):
         return None
-    if codec is None or not getattr(codec, "_is_text_encoding", True):
+    # UTF-16 has been looked for in the bytes, whatever a page in ASCII says of itself.
+    odd = ("utf-16", "utf-32", "idna", "punycode", "unicode", "raw-unicode")
+    if codec is None or not getattr(codec, "_is_text_encoding", True) or codec.name.replace("_", "-").startswith(odd):
         return None
     same = {
         "iso8859-1": "cp1252",
