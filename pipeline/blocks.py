@@ -286,13 +286,19 @@ def _sentence_units(block: _Block, previous: str, paged: bool) -> Iterator[Unit]
 
 def _rows(block: _Block, previous: str) -> Iterator[Unit]:
     headed = len(block.lines) > 1 and _DELIMITER_ROW.match(block.lines[1])
-    rows = block.lines[2:] if headed else block.lines
+    rows = [line for line in (block.lines[2:] if headed else block.lines) if _has_words(line)]
     if headed and not rows:
-        rows, headed = block.lines[:1], None
+        rows, headed = list(filter(_has_words, block.lines[:1])), None
+    if headed and not _has_words(block.lines[0]):
+        headed = None  # an empty header says nothing in any chunk
     table = Table("\n".join(block.lines[:2])) if headed else None
     for index, row in enumerate(rows):
         first = Break.BOUND if previous == "text" else Break.BLOCK
         yield Unit(row, "\n" if index else "\n\n", Break.PART if index else first, block.page, table)
+
+
+def _has_words(line: str) -> bool:
+    return any(map(str.isalnum, line))
 
 
 def split_sentences(text: str) -> list[str]:

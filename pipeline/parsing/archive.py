@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import zipfile
 import zlib
@@ -22,6 +23,8 @@ def check_archive(data: bytes, *, max_bytes: int) -> None:
         archive = zipfile.ZipFile(io.BytesIO(data))
         entries = archive.infolist()
     except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError, UnicodeError) as error:
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise  # the machine's fault; a damaged offset has no number, or is a wrong seek
         raise Permanent(
             "The file is damaged and cannot be opened. Save it anew and upload it again.", detail=repr(error)
         ) from None

@@ -1,4 +1,4 @@
-"""From bytes to Markdown pages, one function a format. Runs only inside a parsing child."""
+"""From bytes to Markdown pages, one reader a format. Runs only inside a parsing child."""
 
 from __future__ import annotations
 
@@ -6,82 +6,45 @@ import io
 import re
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from dataclasses import replace
 
-from anydoc import _anydoc as anydoc  # the compiled half: the other one knows how to send files to a hosted service
-from html_to_markdown import _html_to_markdown as html2md
 from liteparse._liteparse import LiteParse
 
 from pipeline.errors import Permanent
+from pipeline.parsing import mail, notebook, old_word, outlook, sheets, xml
 from pipeline.parsing.archive import check_archive
-from pipeline.parsing.text import TOO_MUCH_TEXT, clean, decode, has_words
+from pipeline.parsing.html import from_html
+from pipeline.parsing.ole import CompoundFile, Damaged
+from pipeline.parsing.readers import NO_TEXT, UNPACKED_PER_TEXT, AnydocFormat, Options, Output, Text, converted
+from pipeline.parsing.sentences import DAMAGED, PROTECTED
+from pipeline.parsing.sniff import kind_of
+from pipeline.parsing.tables import mended
+from pipeline.parsing.text import decode, has_words
 
 PDF_BATCH = 50  # pages held at once; progress is told after each batch
 _MAX_SLIDES = 500
 _MAX_COPIED = 1_000_000_000  # bytes of what all slides share, over all slides
-_UNPACKED_PER_TEXT = 8  # XML around a text is several times as long as the text
 
-DAMAGED = "The file is damaged or incomplete and cannot be read. Save it anew and upload it again."
-PROTECTED = "The file is protected by a password. Upload a copy without one."
 NEEDS_OCR = (
     "This PDF is a scan: its pages are pictures, without text. Reading it needs OCR (text recognition), which is "
     "switched off here; an operator switches it on with UPLOAD_PIPELINE_OCR=true. "
     "Or upload a version with a text layer."
 )
-NO_TEXT = "There is no text in this file."
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What the child is told about one file."""
-
-    extension: str
-    max_pages: int
-    max_text_bytes: int
-    ocr: bool = False
-    tessdata_path: str | None = None
-    ocr_language: str = "eng"
-
-
-class Output(Protocol):
-    """Where results go as they appear."""
-
-    def page(self, number: int | None, markdown: str) -> None: ...
-    def failed_page(self, number: int, reason: str) -> None: ...
-    def progress(self, fraction: float) -> None: ...
+NO_SLIDE_TEXT = "There is no text in this presentation: its slides are empty, or are pictures."
 
 
 def read(data: bytes, options: Options, output: Output) -> None:
     """Parse `data` into `output`. Raises Permanent for a file that can never be read."""
-    text = _Text(output, options.max_text_bytes)
+    text = Text(output, options.max_text_bytes)
     _READERS[options.extension](data, options, text)
     if not text.words:
         raise Permanent(NO_TEXT)
 
 
-class _Text:
-    """Cleans and counts what goes to the output; skips what is blank."""
-
-    def __init__(self, output: Output, limit: int) -> None:
-        self.output, self.left, self.words = output, limit, False
-
-    def page(self, number: int | None, markdown: str) -> bool:
-        markdown = clean(markdown).strip("\n")
-        if not has_words(markdown):
-            return False
-        self.left -= len(markdown.encode())
-        if self.left < 0:
-            raise Permanent(TOO_MUCH_TEXT)
-        self.words = True
-        self.output.page(number, markdown)
-        return True
-
-
 _EMPTY_FENCE = re.compile(r"\s*(```\w*\s*```)?\s*")
 
 
-def _pdf(data: bytes, options: Options, text: _Text) -> None:
+def _pdf(data: bytes, options: Options, text: Text) -> None:
     # In a file that has rubbish before its header all offsets count from the header.
     start = data.find(b"%PDF-", 0, 1024)
     data = data[start:] if start > 0 else data
@@ -99,7 +62,7 @@ def _pdf(data: bytes, options: Options, text: _Text) -> None:
         text.output.failed_page(number, "The page is a picture without text; reading it needs OCR.")
 
 
-def _pdf_pages(data: bytes, options: Options, text: _Text, *, keep_headers_footers: bool = False) -> list[int]:
+def _pdf_pages(data: bytes, options: Options, text: Text, *, keep_headers_footers: bool = False) -> list[int]:
     """Send the pages that have text, and return the numbers of the others."""
     parser = LiteParse(
         output_format="markdown",
@@ -147,44 +110,78 @@ def _pdf_problem(error: Exception) -> Permanent:
     return Permanent(PROTECTED if "password" in said or "encrypt" in said else DAMAGED, detail=str(error)[:500])
 
 
-def _convert(data: bytes, kind: Literal["csv"] | None = None) -> str:
+def _zipped(data: bytes, options: Options, text: Text) -> None:
+    check_archive(data, max_bytes=options.max_text_bytes * UNPACKED_PER_TEXT)
+    text.page(None, mended(converted(data, _FORMATS[options.extension])))
+
+
+def _office(data: bytes, options: Options, text: Text) -> None:
+    text.page(None, mended(converted(data, _FORMATS[options.extension])))
+
+
+def _word(data: bytes, options: Options, text: Text) -> None:
+    """A Word document before 2007. What the converter does not know or finds no text in is read by its pieces."""
     try:
-        return anydoc.to_markdown_bytes(data, kind)
-    except anydoc.EncryptedError as error:
-        raise Permanent(PROTECTED, detail=str(error)[:500]) from None
-    except anydoc.ResourceLimitError as error:
-        raise Permanent("The file is too large or too deeply nested to be read.", detail=str(error)[:500]) from None
-    except (anydoc.ConvertError, ValueError) as error:
-        raise Permanent(DAMAGED, detail=str(error)[:500]) from None
+        known = not old_word.is_word_6(CompoundFile(data))
+    except Damaged:
+        known = True
+    problem = None
+    if known:
+        try:
+            text.page(None, mended(converted(data, "doc")))
+        except Permanent as found:
+            problem = found
+    if text.words or (problem is not None and problem.message == PROTECTED):
+        if problem is not None:
+            raise problem
+        return
+    if not text.page(None, old_word.text_of(data)) and problem is not None:
+        raise problem
 
 
-def _office(data: bytes, options: Options, text: _Text) -> None:
-    text.page(None, _convert(data))
-
-
-def _zipped(data: bytes, options: Options, text: _Text) -> None:
-    check_archive(data, max_bytes=options.max_text_bytes * _UNPACKED_PER_TEXT)
-    text.page(None, _convert(data))
-
-
-def _slides(data: bytes, options: Options, text: _Text) -> None:
+def _slides(data: bytes, options: Options, text: Text) -> None:
     """A presentation, one page a slide.
 
     The converter does not say where a slide begins, so it is given one slide at a time, in a copy without media.
     """
-    check_archive(data, max_bytes=options.max_text_bytes * _UNPACKED_PER_TEXT)
+    check_archive(data, max_bytes=options.max_text_bytes * UNPACKED_PER_TEXT)
     try:
-        pages = [anydoc.to_markdown_bytes(deck, "pptx") for deck in _single_slides(data, options.max_pages)]
-    except Permanent:
+        pages = [converted(deck, "pptx") for deck in _single_slides(data, options.max_pages)]
+    except OSError:
         raise
+    except Permanent as problem:
+        if problem.message != DAMAGED:
+            raise
+        _whole_deck(data, text)
+        return
     except Exception:  # an unusual deck is read as a whole, without slide numbers
-        text.page(None, _convert(data))
+        _whole_deck(data, text)
         return
     if not any(map(has_words, pages)):
-        text.page(None, _convert(data))
+        _whole_deck(data, text)
         return
     for number, page in enumerate(pages, 1):
-        text.page(number, page)
+        text.page(number, mended(page))
+
+
+def _whole_deck(data: bytes, text: Text) -> None:
+    try:
+        text.page(None, mended(converted(data, "pptx")))
+    except Permanent as problem:
+        # The converter calls a deck that is sound and says nothing unusable.
+        if problem.message != DAMAGED or not _is_sound_deck(data):
+            raise
+    if not text.words:
+        raise Permanent(NO_SLIDE_TEXT)
+
+
+def _is_sound_deck(data: bytes) -> bool:
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            parts = [n for n in archive.namelist() if re.fullmatch(r"ppt/(presentation|slides/[^/]+)\.xml", n)]
+            return "ppt/presentation.xml" in parts and all(b"</" in archive.read(n)[-200:] for n in parts)
+    except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError):
+        return False
 
 
 def _single_slides(data: bytes, max_pages: int) -> Iterator[bytes]:
@@ -243,36 +240,70 @@ def _reachable(name: str, parts: dict[str, bytes], own: set[str]) -> dict[str, b
     return found
 
 
-def _csv(data: bytes, options: Options, text: _Text) -> None:
-    text.page(None, _convert(clean(decode(data)).encode(), "csv"))
+def _html(data: bytes, options: Options, text: Text) -> None:
+    text.page(None, mended(from_html(decode(data, html=True))))
 
 
-_HTML_OPTIONS = html2md.ConversionOptions(
-    extract_metadata=False,
-    skip_images=True,
-    autolinks=False,
-    compact_tables=True,
-    br_in_tables=False,
-    exclude_selectors=["iframe", "object", "embed", "svg", "template", "noscript"],
-    max_depth=500,
-)
-
-
-def _html(data: bytes, options: Options, text: _Text) -> None:
-    text.page(None, html2md.convert(decode(data, html=True), _HTML_OPTIONS).content or "")
-
-
-def _plain(data: bytes, options: Options, text: _Text) -> None:
+def _plain(data: bytes, options: Options, text: Text) -> None:
     text.page(None, decode(data))
 
 
-_READERS: dict[str, Callable[[bytes, Options, _Text], None]] = {
+_MESSAGES: dict[str, Callable[[bytes], list[mail.Message]]] = {
+    ".eml": lambda data: [mail.parsed(data)],
+    ".mhtml": lambda data: [mail.parsed(data, saved_page=True)],
+    ".mbox": mail.parsed_box,
+    ".msg": lambda data: [outlook.parsed(data)],
+}
+
+
+def _mail(data: bytes, options: Options, text: Text) -> None:
+    def attached(content: bytes, name: str) -> str | list[mail.Message]:
+        _, extension = kind_of(content, name)
+        if extension in _MESSAGES:
+            return _MESSAGES[extension](content)
+        held = _Held()
+        inside = Text(held, text.left)
+        _READERS[extension](content, replace(options, extension=extension), inside)
+        if not inside.words:
+            raise Permanent(NO_TEXT)
+        return "\n\n".join([*held.pages, *held.failed])
+
+    mail.write(_MESSAGES[options.extension](data), options, text, attached)
+
+
+class _Held:
+    """An attachment's pages, for the page of its message."""
+
+    def __init__(self) -> None:
+        self.pages: list[str] = []
+        self.failed: list[str] = []
+
+    def page(self, number: int | None, markdown: str) -> None:
+        self.pages.append(markdown)
+
+    def failed_page(self, number: int, reason: str) -> None:
+        self.failed.append(f"Page {number} was not read: {reason}")
+
+    def progress(self, fraction: float) -> None:
+        """The message's own progress is not known."""
+
+
+_FORMATS: dict[str, AnydocFormat] = {
+    ".docx": "docx", ".odt": "odt", ".odp": "odp", ".epub": "epub", ".ppt": "ppt", ".rtf": "rtf",
+}  # fmt: skip
+_READERS: dict[str, Callable[[bytes, Options, Text], None]] = {
     ".pdf": _pdf,
     ".pptx": _slides,
-    **dict.fromkeys((".docx", ".xlsx", ".odt", ".ods", ".odp", ".epub"), _zipped),
-    **dict.fromkeys((".doc", ".xls", ".ppt", ".rtf"), _office),
-    ".csv": _csv,
+    **dict.fromkeys((".xlsx", ".ods"), sheets.read),
+    ".xls": sheets.read_old,
+    **dict.fromkeys((".docx", ".odt", ".odp", ".epub"), _zipped),
+    ".doc": _word,
+    **dict.fromkeys((".ppt", ".rtf"), _office),
+    ".csv": sheets.read_csv,
     ".html": _html,
+    **dict.fromkeys(_MESSAGES, _mail),
+    ".ipynb": notebook.read,
+    **dict.fromkeys((".svg", ".fb2", ".xml"), xml.read),
     **dict.fromkeys((".md", ".txt"), _plain),
 }
 EXTENSIONS = frozenset(_READERS)

@@ -25,7 +25,7 @@ from pipeline.settings import Settings
 log = logging.getLogger(__name__)
 
 _LIBRARIES = ("liteparse", "firecrawl-anydoc", "html-to-markdown", "charset-normalizer")
-_OWN_VERSION = 2  # of how the libraries are used and their text is cleaned
+_OWN_VERSION = 3  # of how the libraries are used and their text is cleaned
 _ROOT = str(Path(__file__).resolve().parents[2])
 _START_SECONDS = 30.0
 _FRAME_SLACK = 65_536
@@ -147,6 +147,7 @@ class LocalParser:
                     "max_text_bytes": settings.max_text_bytes,
                     "ocr": settings.ocr,
                     "tessdata_path": self._tessdata,
+                    "seconds": settings.parse_timeout_seconds,
                 },
                 "limits": {"memory_bytes": settings.parse_memory_bytes, "cpu_seconds": cpu_seconds},
             }

@@ -4,82 +4,88 @@ from __future__ import annotations
 
 import mmap
 import re
-import struct
 from pathlib import Path, PurePosixPath
 
 import filetype
 
 from pipeline.errors import Permanent
-from pipeline.parsing.text import BYTE_ORDER_MARKS, looks_like_utf16
-
-PDF = ("application/pdf", ".pdf")
-DOCX = ("application/vnd.openxmlformats-officedocument.wordprocessingml.document", ".docx")
-PPTX = ("application/vnd.openxmlformats-officedocument.presentationml.presentation", ".pptx")
-XLSX = ("application/vnd.openxmlformats-officedocument.spreadsheetml.sheet", ".xlsx")
-ODT = ("application/vnd.oasis.opendocument.text", ".odt")
-ODS = ("application/vnd.oasis.opendocument.spreadsheet", ".ods")
-ODP = ("application/vnd.oasis.opendocument.presentation", ".odp")
-EPUB = ("application/epub+zip", ".epub")
-DOC = ("application/msword", ".doc")
-XLS = ("application/vnd.ms-excel", ".xls")
-PPT = ("application/vnd.ms-powerpoint", ".ppt")
-RTF = ("application/rtf", ".rtf")
-HTML = ("text/html", ".html")
-MARKDOWN = ("text/markdown", ".md")
-CSV = ("text/csv", ".csv")
-TEXT = ("text/plain", ".txt")
+from pipeline.parsing import kinds, ole
+from pipeline.parsing.containers import inside_ole, inside_zip
+from pipeline.parsing.encodings import unmarked_utf16
+from pipeline.parsing.kinds import Kind
+from pipeline.parsing.text import BYTE_ORDER_MARKS
 
 _BY_NAME = {
-    ".md": MARKDOWN,
-    ".markdown": MARKDOWN,
-    ".html": HTML,
-    ".htm": HTML,
-    ".xhtml": HTML,
-    ".csv": CSV,
-    ".tsv": CSV,
+    ".md": kinds.MARKDOWN,
+    ".markdown": kinds.MARKDOWN,
+    ".html": kinds.HTML,
+    ".htm": kinds.HTML,
+    ".xhtml": kinds.HTML,
+    ".csv": kinds.CSV,
+    ".tsv": kinds.CSV,
 }
-_SUPPORTED = "PDF, Word, PowerPoint, Excel, OpenDocument, EPUB, RTF, HTML, Markdown, CSV and plain text can be read"
 _FAMILIES = {"image": "a picture", "audio": "a sound recording", "video": "a video"}
 _SAMPLE = 65_536
-_CENTRAL_DIRECTORY_LIMIT = 4_194_304
-_OFFICE_PART = re.compile(rb"PK\x01\x02[\s\S]{42}(word|ppt|xl)/")
-_OFFICE = {b"word": DOCX, b"ppt": PPTX, b"xl": XLSX}
-_OLE = ((b"WordDocument", DOC), (b"Workbook", XLS), (b"PowerPoint Document", PPT), (b"Book", XLS))
 # Control characters that no text holds; tab, newlines, form feed, backspace and escape are in use.
 _CONTROLS = bytes(set(range(32)) - {8, 9, 10, 11, 12, 13, 27})
 
+_HTML = re.compile(rb"(?:<!--(?:(?!-->)[\s\S]){0,4000}-->\s*)*<(!doctype\s+html|html[\s>])", re.IGNORECASE)
+_XML_HEAD = re.compile(rb"(?:<\?(?:(?!\?>)[\s\S]){0,4000}\?>|<!--(?:(?!-->)[\s\S]){0,4000}-->|<!DOCTYPE[^<>\[]{0,400}"
+                       rb"(?:\[[^\]]{0,20000}\]\s*)?>|\s)*")  # fmt: skip
+_ROOT = re.compile(rb"<(?:[\w.-]{1,40}:)?([A-Za-z_][\w.-]{0,60})[\s/>]")
+_XML_ROOTS = {b"html": kinds.HTML, b"svg": kinds.SVG, b"FictionBook": kinds.FICTION_BOOK}
+_FIELD = re.compile(rb"[!-9;-~]{1,60}:")
+_MAIL_FIELD = re.compile(
+    rb"(message-id|mime-version|received|return-path|delivered-to|dkim-signature|x-mailer|x-originating-ip):",
+    re.IGNORECASE,
+)
+_MBOX = re.compile(rb"From \S{1,200}[ ]+\w{3} \w{3} +\d{1,2} [\d:]{5,8}")
 
-def sniff(path: Path, name: str) -> tuple[str, str]:
+
+def sniff(path: Path, name: str) -> Kind:
     """The media type and the extension (lower case, with its dot) of the file at `path`.
 
-    `name` is the object's name; it decides only between plain text, Markdown, HTML and CSV.
-    Raises Permanent, in the owner's words, for an empty file and for what no parser here can read.
+    `name` is the object's name; it decides only between kinds of text.
+    Raises Permanent, in the owner's words, for an empty file and for what no parser here can read, and OSError.
     """
     with path.open("rb") as file:
-        sample = file.read(_SAMPLE)
-        if not sample.strip(b"\x00 \t\r\n\xef\xbb\xbf\xff\xfe"):
+        if not file.read(1):
             raise Permanent("The file is empty.")
-        head = sample.lstrip(b" \t\r\n\xef\xbb\xbf")
-        if head.startswith(b"%PDF-"):
-            return PDF
-        if sample.startswith(b"{\\rtf"):
-            return RTF
-        if sample.startswith(b"PK\x03\x04"):
-            return _inside_zip(_central_directory(path), sample)
-        if sample.startswith(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"):
-            return _inside_ole(path)
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            return kind_of(data, name)
+
+
+def kind_of(data: bytes | mmap.mmap, name: str) -> Kind:
+    """See sniff."""
+    sample = data[:_SAMPLE]
+    if not sample.strip(b"\x00 \t\r\n\xef\xbb\xbf\xff\xfe"):
+        raise Permanent("The file is empty.")
+    head = sample.lstrip(b" \t\r\n\xef\xbb\xbf")
+    if head.startswith(b"%PDF-"):
+        return kinds.PDF
+    if head.startswith(b"{\\rtf"):
+        return kinds.RTF
+    if sample.startswith((b"PK\x03\x04", b"PK\x07\x08PK\x03\x04", b"PK00PK\x03\x04")):
+        return inside_zip(data)
+    if sample.startswith(ole.SIGNATURE):
+        return inside_ole(data)
+    for signature, sentence in kinds.BY_SIGNATURE:
+        if sample.startswith(signature) and not (signature == b"%!PS" and b"%PDF-" in sample[:1024]):
+            raise Permanent(sentence)
+    if sample[60:68] in (b"BOOKMOBI", b"TEXtREAd"):
+        raise Permanent(kinds.KINDLE)
     if _is_text(sample):
         return _text_kind(head, name)
     if b"%PDF-" in sample[:1024]:  # readers accept a little rubbish before the header, and so do we
-        return PDF
-    if (kind := filetype.guess(sample)) is not None:
-        what = _FAMILIES.get(kind.mime.partition("/")[0], "a file of a kind")
-        raise Permanent(f"This is {what} (.{kind.extension}) that holds no readable text. {_SUPPORTED}.")
-    raise Permanent(f"The kind of this file could not be recognised. {_SUPPORTED}.")
+        return kinds.PDF
+    if (guess := filetype.guess(sample)) is not None:
+        what = _FAMILIES.get(guess.mime.partition("/")[0], "a file of a kind")
+        raise Permanent(f"This is {what} (.{guess.extension}) that holds no readable text. {kinds.SUPPORTED}.")
+    raise Permanent(kinds.UNKNOWN)
 
 
 def _is_text(sample: bytes) -> bool:
-    if any(sample.startswith(mark) for mark, _ in BYTE_ORDER_MARKS) or looks_like_utf16(sample):
+    if any(sample.startswith(mark) for mark, _ in BYTE_ORDER_MARKS) or unmarked_utf16(sample):
         return True
     if filetype.guess(sample) is not None and b"\x00" in sample[:512]:
         return False
@@ -87,44 +93,43 @@ def _is_text(sample: bytes) -> bool:
     return controls <= len(sample) * 0.02 or (controls <= 3 and len(sample) < 512)
 
 
-def _text_kind(head: bytes, name: str) -> tuple[str, str]:
-    if (kind := _BY_NAME.get(PurePosixPath(name).suffix.lower())) is not None:
+def _text_kind(head: bytes, name: str) -> Kind:
+    suffix = PurePosixPath(name).suffix.lower()
+    if (kind := _BY_NAME.get(suffix)) is not None:
         return kind
-    if re.match(rb"<(!doctype\s+html|html[\s>])", head[:64], re.IGNORECASE):
-        return HTML
-    return TEXT
+    # UTF-16 shows its ASCII between zeros.
+    head = head.replace(b"\0", b"").lstrip(b"\xff\xfe \t\r\n")
+    if _HTML.match(head):
+        return kinds.HTML
+    if head.startswith(b"<") and (kind := _xml_kind(head)) is not None:
+        return kind
+    if _MBOX.match(head):
+        return kinds.MBOX
+    if (kind := _mail_kind(head, suffix)) is not None:
+        return kind
+    if head.startswith(b"{") and (suffix == ".ipynb" or b'"cell_type"' in head) and b'"cells"' in head:
+        return kinds.NOTEBOOK
+    return kinds.TEXT
 
 
-def _central_directory(path: Path) -> bytes:
-    """The list of names at the end of a ZIP file, cut at a bound: a hostile one may be as long as the file."""
-    with path.open("rb") as file:
-        size = file.seek(0, 2)
-        file.seek(max(0, size - 65_557))
-        tail = file.read()
-        end = tail.rfind(b"PK\x05\x06")
-        if end < 0 or len(tail) < end + 22:
-            raise Permanent("The file is damaged: its end is missing. Upload it again, or save it anew.")
-        length, offset = struct.unpack_from("<II", tail, end + 12)
-        file.seek(min(offset, size))
-        return file.read(min(length, _CENTRAL_DIRECTORY_LIMIT))
+def _xml_kind(head: bytes) -> Kind | None:
+    before = _XML_HEAD.match(head)
+    root = _ROOT.match(head, before.end() if before else 0)
+    if root is None:
+        return kinds.XML if head.startswith(b"<?xml") else None
+    if (kind := _XML_ROOTS.get(root[1])) is not None:
+        return kind
+    return kinds.XML if head.startswith((b"<?xml", b"<!DOCTYPE")) or b"xmlns" in head[:2000] else None
 
 
-def _inside_zip(directory: bytes, sample: bytes) -> tuple[str, str]:
-    # ODF and EPUB put their type uncompressed at a fixed place, for exactly this purpose.
-    if sample[30:38] == b"mimetype":
-        for kind in (EPUB, ODT, ODS, ODP):
-            if sample[38:138].find(kind[0].encode()) >= 0:
-                return kind
-    if part := _OFFICE_PART.search(directory):
-        return _OFFICE[part[1]]
-    raise Permanent(f"This is a ZIP archive. Unpack it and upload the documents inside one by one. {_SUPPORTED}.")
-
-
-def _inside_ole(path: Path) -> tuple[str, str]:
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        if data.find("EncryptedPackage".encode("utf-16-le")) >= 0:
-            raise Permanent("The file is protected by a password. Upload a copy without one.")
-        for stream, kind in _OLE:
-            if data.find(stream.decode().encode("utf-16-le")) >= 0:
-                return kind
-    raise Permanent(f"The kind of this file could not be recognised. {_SUPPORTED}.")
+def _mail_kind(head: bytes, suffix: str) -> Kind | None:
+    """An e-mail begins with its header fields, and some that no letter has are among them."""
+    fields, _, _ = head.replace(b"\r\n", b"\n").partition(b"\n\n")
+    lines = [line for line in fields.split(b"\n") if line[:1] not in (b" ", b"\t")]
+    sure = sum(_MAIL_FIELD.match(line) is not None for line in lines)
+    if not lines or not _FIELD.match(lines[0]) or (not sure and suffix not in (".eml", ".mht", ".mhtml")):
+        return None
+    if sum(_FIELD.match(line) is not None for line in lines[:20]) < min(2, len(lines[:20])):
+        return None
+    saved_page = suffix in (".mht", ".mhtml") or b"\nsnapshot-content-location:" in fields.lower()
+    return kinds.MHTML if saved_page else kinds.MAIL

@@ -6,6 +6,8 @@ import codecs
 import re
 import unicodedata
 
+from pipeline.parsing.encodings import SAMPLE, guessed, unmarked_utf16
+
 TOO_MUCH_TEXT = "The file holds more text than one document may have here. Upload it in parts."
 """What every parser says of a file over its limit of text."""
 BYTE_ORDER_MARKS = (  # UTF-32 before UTF-16, whose mark is the beginning of UTF-32's
@@ -16,7 +18,17 @@ BYTE_ORDER_MARKS = (  # UTF-32 before UTF-16, whose mark is the beginning of UTF
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 _META_CHARSET = re.compile(rb"""<meta[^>]{0,200}charset\s*=\s*["']?([A-Za-z0-9_:.-]{2,40})""", re.IGNORECASE)
-_SAMPLE = 65_536
+_SHIFTED = re.compile(rb"\x1b\$[@B()A]")
+_SHIFTING = (
+    "iso2022_jp",
+    "iso2022_jp_1",
+    "iso2022_jp_2",
+    "iso2022_jp_3",
+    "iso2022_jp_2004",
+    "iso2022_jp_ext",
+    "iso2022_kr",
+)
+_NOT_IN_TEXT = re.compile("[\ufffd\x80-\x84\x86-\x9f]")
 
 _EMPTY_LINES = re.compile(r"^(?:[ \t]*+\n){3,}", re.MULTILINE)
 _NEWLINES = re.compile("\r\n?|[\x0b\x0c\x85\u2028\u2029]")
@@ -52,51 +64,69 @@ def has_words(text: str) -> bool:
     return any(map(str.isalnum, text))
 
 
-def looks_like_utf16(sample: bytes) -> str | None:
-    """`utf-16-le`, `utf-16-be` or None, for text without a byte order mark: every other byte of ASCII is zero."""
-    pairs = len(sample) // 2
-    if pairs < 4:
-        return None
-    even, odd = sample[0 : pairs * 2 : 2].count(0), sample[1 : pairs * 2 : 2].count(0)
-    if odd > pairs * 0.3 and even < pairs * 0.05:
-        return "utf-16-le"
-    if even > pairs * 0.3 and odd < pairs * 0.05:
-        return "utf-16-be"
-    return None
+def words(text: str) -> int:
+    """How many words there are, where blanks part them."""
+    return sum(map(has_words, text.split()))
 
 
-def decode(data: bytes, *, html: bool = False) -> str:
+def decode(data: bytes, *, html: bool = False, declared: str | None = None) -> str:
     """Decode text of any usual encoding; bytes that are wrong in it become U+FFFD, never an error.
 
-    The order: a byte order mark, UTF-16 without one, UTF-8, what an HTML page declares, and then a guess.
+    The order: a byte order mark, UTF-16 without one, UTF-8, what is declared (by `declared`, or an HTML page) where the
+    bytes bear it out, and then a guess: what is declared is often another program's default.
     """
     for mark, encoding in BYTE_ORDER_MARKS:
         if data.startswith(mark):
             return data[len(mark) :].decode(encoding, "replace")
-    if encoding := looks_like_utf16(data[:_SAMPLE]):
+    if encoding := unmarked_utf16(data[:SAMPLE]):
         return data.decode(encoding, "replace")
+    if html and declared is None and (found := _META_CHARSET.search(data, 0, 4096)):
+        declared = found[1].decode("ascii")
+    declared = _known(declared)
+    try:
+        if _SHIFTED.search(data):  # seven bits with escape sequences, which are UTF-8 too
+            return data.decode(declared if declared in _SHIFTING else "iso2022_jp")
+    except UnicodeDecodeError:
+        pass
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError:
         pass
-    if html and (declared := _META_CHARSET.search(data, 0, 4096)):
-        try:
-            return data.decode(declared[1].decode("ascii"), "replace")
-        except LookupError:
-            pass
+    if declared and declared != "utf-8":
+        text = _as_declared(data, declared)
+        if not _NOT_IN_TEXT.search(text[:SAMPLE]):
+            return text
     text = data.decode("utf-8", "replace")
-    wrong = text.count("�")
+    wrong = text.count("\ufffd")
     foreign = sum(map(len, re.findall(r"[^\x00-\x7f]+", text)))
     if wrong * 10 <= foreign:  # UTF-8 with a few damaged bytes
         return text
-    return data.decode(_guess(data), "replace")
+    return data.decode(guessed(data), "replace")
 
 
-def _guess(data: bytes) -> str:
-    from charset_normalizer import from_bytes
+def _as_declared(data: bytes, encoding: str) -> str:
+    try:
+        return data.decode(encoding, "replace")
+    except UnicodeError:  # some encodings are of names alone, and replace nothing
+        return "\ufffd"
 
-    # The detector judges a sample; one that begins where the first foreign byte stands says most.
-    foreign = re.search(rb"[\x80-\xff]", data)
-    start = max(0, foreign.start() - 1024) if foreign else 0
-    best = from_bytes(data[start : start + _SAMPLE]).best()
-    return best.encoding if best else "cp1252"
+
+def _known(name: str | None) -> str | None:
+    """The codec of that name, for the encodings of text alone; what pages call Latin-1 is Windows' superset of it."""
+    try:
+        codec = codecs.lookup(name) if name else None
+    except (LookupError, ValueError):
+        return None
+    # UTF-16 has been looked for in the bytes, whatever a page in ASCII says of itself.
+    odd = ("utf-16", "utf-32", "idna", "punycode", "unicode", "raw-unicode")
+    if codec is None or not getattr(codec, "_is_text_encoding", True) or codec.name.replace("_", "-").startswith(odd):
+        return None
+    same = {
+        "iso8859-1": "cp1252",
+        "ascii": None,
+        "gb2312": "gb18030",
+        "gbk": "gb18030",
+        "euc_kr": "cp949",
+        "shift_jis": "cp932",
+    }
+    return same.get(codec.name, codec.name)

@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tests.hostile import archives, mutation, pdfs, pictures, texts
+from tests.hostile import archives, mails, mutation, pdfs, pictures, texts
 from tests.hostile.mutation import Maker
 
 
@@ -22,7 +22,7 @@ class Hostile:
 
 def makers(canary: str) -> dict[str, Maker]:
     """By what each makes. Damage, which finds what nobody thought of, takes half of the turns."""
-    made = pdfs.makers(canary) | archives.makers(canary) | texts.makers(canary) | pictures.MAKERS
+    made = pdfs.makers(canary) | archives.makers(canary) | texts.makers(canary) | pictures.MAKERS | mails.MAKERS
     often = -(-len(made) // len(mutation.MAKERS))
     damage = {f"{kind} {n}": make for n in range(often) for kind, make in mutation.MAKERS.items()}
     return {kind: make for pair in zip(made.items(), damage.items(), strict=False) for kind, make in pair}

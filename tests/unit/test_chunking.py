@@ -275,3 +275,11 @@ def test_sentences_in_several_scripts():
         "J. Smith asked e.g. once.",
     ]
     assert split_sentences("一つ目。「二つ目。」三つ目！") == ["一つ目。", "「二つ目。」", "三つ目！"]
+
+
+def test_empty_cells_and_separators_are_no_chunk():
+    rows = "".join(f"| {n} | knee surgery |\n|  | --- |\n" for n in range(60))
+    chunks = cut(f"|  |  |\n| --- | --- |\n{rows}")
+    assert len(chunks) > 1
+    assert not any("---" in c.content or "|  |" in c.content for c in chunks)
+    assert cut("|  |  |\n| --- | --- |\n|  |  |\n") == []

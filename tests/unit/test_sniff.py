@@ -9,6 +9,7 @@ import pytest
 from pipeline.errors import Permanent
 from pipeline.parsing.sniff import sniff
 from tests import documents
+from tests.corpus.containers import compound
 
 
 @pytest.mark.parametrize(
@@ -58,6 +59,11 @@ def test_text_is_text_in_any_encoding(tmp_path: Path, content: bytes, name: str)
     assert sniff(file, name) == ("text/plain", ".txt")
 
 
+def test_a_file_that_cannot_be_opened_is_no_damaged_file(tmp_path: Path):
+    with pytest.raises(OSError):  # noqa: PT011
+        sniff(tmp_path / "missing", "a.pdf")
+
+
 @pytest.mark.parametrize(
     ("content", "word"),
     [
@@ -67,7 +73,8 @@ def test_text_is_text_in_any_encoding(tmp_path: Path, content: bytes, name: str)
         (b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + bytes(200), "picture"),
         (b"PK\x03\x04" + bytes(100), "damaged"),
         (b"PK\x05\x06" + bytes(18), "no readable text"),
-        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600) + "EncryptedPackage".encode("utf-16-le"), "password"),
+        (compound({"EncryptedPackage": bytes(100)}), "password"),
+        (compound({"Notes": "EncryptedPackage Workbook".encode("utf-16-le")}), "recognised"),
     ],
 )
 def test_what_cannot_be_read_is_refused_in_the_owners_words(tmp_path: Path, content: bytes, word: str):
