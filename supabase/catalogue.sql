@@ -1,6 +1,6 @@
 -- All that the migrations make, part by part: what `pipeline check` compares a database with, and what
 -- `pipeline migrate` puts back. Written by `make catalogue`; a change of the schema is read here as a diff.
--- migrations 77eb4272bbd728f9
+-- migrations d09ca57ff8011ac2
 
 --: bucket documents
 --= "private"
@@ -1358,6 +1358,10 @@ comment on function pipeline.candidates(pg_catalog.text[],double precision[],big
 --= "Refuses a file that is too large, or for which its owner has no room; the file's document is counted already."
 comment on function pipeline.check_room(pg_catalog.uuid,bigint) is 'Refuses a file that is too large, or for which its owner has no room; the file''s document is counted already.'
 
+--: comment on function pipeline.chunks_without_vector(pg_catalog.uuid,smallint)
+--= "How many of a document's published chunks semantic search of the space cannot find."
+comment on function pipeline.chunks_without_vector(pg_catalog.uuid,smallint) is 'How many of a document''s published chunks semantic search of the space cannot find.'
+
 --: comment on function pipeline.claim(pg_catalog.text,integer,interval,integer)
 --= "Takes up to max_jobs due jobs under a lease: expired leases first go back, owners are served in turn, each up to its max_concurrent_jobs exactly. Nothing while paused, or for a listener of another schema_version; no job whose lane is shut."
 comment on function pipeline.claim(pg_catalog.text,integer,interval,integer) is 'Takes up to max_jobs due jobs under a lease: expired leases first go back, owners are served in turn, each up to its max_concurrent_jobs exactly. Nothing while paused, or for a listener of another schema_version; no job whose lane is shut.'
@@ -1394,6 +1398,10 @@ comment on function pipeline.create_space(pg_catalog.text,integer,pg_catalog.tex
 --= "What is missing of the attachments and the bucket; nothing in a whole project. Listeners ask it, before they start and while they work."
 comment on function pipeline.detached() is 'What is missing of the attachments and the bucket; nothing in a whole project. Listeners ask it, before they start and while they work.'
 
+--: comment on function pipeline.do_again(bigint)
+--= "Makes a job that has ended available again, a completed one too: it buys what is not kept, and publishes anew."
+comment on function pipeline.do_again(bigint) is 'Makes a job that has ended available again, a completed one too: it buys what is not kept, and publishes anew.'
+
 --: comment on function pipeline.document_lives(bigint)
 --= "Whether the job's document is there, and holds it there until the transaction ends."
 comment on function pipeline.document_lives(bigint) is 'Whether the job''s document is there, and holds it there until the transaction ends.'
@@ -1417,6 +1425,18 @@ comment on function pipeline.erase(bigint,integer,interval) is 'One step: more (
 --: comment on function pipeline.erasures_waiting()
 --= "Deleted users of whom something is left, since when, and what stands in the way."
 comment on function pipeline.erasures_waiting() is 'Deleted users of whom something is left, since when, and what stands in the way.'
+
+--: comment on function pipeline.examine_documents(pg_catalog.text,integer,boolean)
+--= "Looks whether the next so many documents have their file and their user; fix hides the one and erases the other."
+comment on function pipeline.examine_documents(pg_catalog.text,integer,boolean) is 'Looks whether the next so many documents have their file and their user; fix hides the one and erases the other.'
+
+--: comment on function pipeline.examine_files(pg_catalog.text,integer,boolean)
+--= "Looks whether the next so many files have a document that says the same, a job and a user; fix makes them, or erases the user."
+comment on function pipeline.examine_files(pg_catalog.text,integer,boolean) is 'Looks whether the next so many files have a document that says the same, a job and a user; fix makes them, or erases the user.'
+
+--: comment on function pipeline.examine_vectors(pg_catalog.text,integer,boolean,pg_catalog.text)
+--= "Looks for chunks without a vector in the space (or the active one) in the next so many documents; fix has their jobs done again, which buys only what is missing."
+comment on function pipeline.examine_vectors(pg_catalog.text,integer,boolean,pg_catalog.text) is 'Looks for chunks without a vector in the space (or the active one) in the next so many documents; fix has their jobs done again, which buys only what is missing.'
 
 --: comment on function pipeline.fail(bigint,integer,pg_catalog.text,pg_catalog.text,pg_catalog.text,interval)
 --= "Ends an attempt without a result and returns the job's new state, or null when the lease is lost. Classes: transient (counts a failure), throttled, configuration and budget (count none), permanent (dead at once)."
@@ -1586,6 +1606,10 @@ comment on function pipeline.publish(bigint,integer,smallint,pg_catalog.bytea,pg
 --= "Removes one step of a deleted document's content, and kept work that no other document of the owner uses. Returns 0 when there is nothing to do now."
 comment on function pipeline.purge(integer) is 'Removes one step of a deleted document''s content, and kept work that no other document of the owner uses. Returns 0 when there is nothing to do now.'
 
+--: comment on function pipeline.put_setting(pg_catalog.text,pg_catalog.text)
+--= "Sets a setting for the rest of the transaction. Called stable, as who puts it back before the end of a call is, in all that it tells."
+comment on function pipeline.put_setting(pg_catalog.text,pg_catalog.text) is 'Sets a setting for the rest of the transaction. Called stable, as who puts it back before the end of a call is, in all that it tells.'
+
 --: comment on function pipeline.quoted(pg_catalog.uuid,pg_catalog.text)
 --= "The owner's lexeme as the input of a tsvector or tsquery spells it."
 comment on function pipeline.quoted(pg_catalog.uuid,pg_catalog.text) is 'The owner''s lexeme as the input of a tsvector or tsquery spells it.'
@@ -1665,6 +1689,10 @@ comment on function pipeline.supersede(bigint,integer) is 'Ends the job of a ver
 --: comment on function pipeline.sweep(integer)
 --= "Takes expired leases back, from at most so many due checks, and has the others looked at again; every claim begins with it."
 comment on function pipeline.sweep(integer) is 'Takes expired leases back, from at most so many due checks, and has the others looked at again; every claim begins with it.'
+
+--: comment on function pipeline.take_in(pg_catalog.uuid)
+--= "Brings the document of a stored file up to date and makes its job, as the trigger does; counts no quota. False when the file is gone."
+comment on function pipeline.take_in(pg_catalog.uuid) is 'Brings the document of a stored file up to date and makes its job, as the trigger does; counts no quota. False when the file is gone.'
 
 --: comment on function pipeline.tidy(integer,integer)
 --= "Moves the retention on by one step; false when both hands rest or somebody else moves them."
@@ -1845,6 +1873,10 @@ comment on table pipeline.upload_days is 'How many files each owner has uploaded
 --: comment on table pipeline.wakeups
 --= "Owners for whom a job becomes due; consumed by the claim."
 comment on table pipeline.wakeups is 'Owners for whom a job becomes due; consumed by the claim.'
+
+--: comment on type pipeline.examined
+--= "place: go on behind it, null at the end; looked_at: so many rows; problems and subjects: what was found, and where."
+comment on type pipeline.examined is 'place: go on behind it, null at the end; looked_at: so many rows; problems and subjects: what was found, and where.'
 
 --: comment on type pipeline.neighbour
 --= "A passage and the cosine of its vector and the question's."
@@ -2688,7 +2720,7 @@ end
 $function$
 
 --: function pipeline.attach()
---= "() returns text[], plpgsql, volatile, cost 100 rows 0, search_path=\"\", lock_timeout=10s, body 8b59fe0f184a0b41163827d673e586f8"
+--= "() returns text[], plpgsql, volatile, cost 100 rows 0, search_path=\"\", lock_timeout=10s, body 539af6387cd3bee7edccdcc7843b5d0c"
 CREATE OR REPLACE FUNCTION pipeline.attach()
  RETURNS text[]
  LANGUAGE plpgsql
@@ -2697,7 +2729,7 @@ CREATE OR REPLACE FUNCTION pipeline.attach()
 AS $function$
 declare
   part record;
-  made text[] := '{}';
+  made text[] := array[]::text[];
 begin
   for part in select d.* from pipeline.detached() d loop
     case part.kind
@@ -3279,6 +3311,22 @@ begin
 end
 $function$
 
+--: function pipeline.chunks_without_vector(uuid,smallint)
+--= "(document_id uuid, space_id smallint) returns bigint, sql, stable, cost 100 rows 0, search_path=\"\", body 21e7435d64f52b79a581c1ba1d3b0d77"
+CREATE OR REPLACE FUNCTION pipeline.chunks_without_vector(document_id uuid, space_id smallint)
+ RETURNS bigint
+ LANGUAGE sql
+ STABLE
+ SET search_path TO ''
+AS $function$
+  select count(*)
+    from pipeline.documents d join pipeline.chunks c on c.document_id = d.id and c.job_id = d.published_job_id
+   where d.id = $1 and d.deleted_at is null
+     -- one probe of the index for each, whatever the statistics say
+     and (select true from pipeline.embeddings e
+           where e.owner_id = c.owner_id and e.space_id = $2 and e.input_sha256 = c.input_sha256 limit 1) is null
+$function$
+
 --: function pipeline.claim(text,integer,interval,integer)
 --= "(listener text, max_jobs integer, lease interval, schema_version integer) returns TABLE(id bigint, attempt integer, document_id uuid, owner_id uuid, bucket_id text, name text, object_id uuid, object_version text, size bigint, etag text, lease_expires_at timestamp with time zone), plpgsql, volatile, definer, cost 100 rows 1000, search_path=\"\", plan_cache_mode=force_generic_plan, body a02ea685844874cb0942e4d7808bfd80"
 CREATE OR REPLACE FUNCTION pipeline.claim(listener text, max_jobs integer, lease interval, schema_version integer)
@@ -3590,6 +3638,22 @@ AS $function$
    where not exists (select from storage.buckets b where b.id = 'documents')
 $function$
 
+--: function pipeline.do_again(bigint)
+--= "(job_id bigint) returns boolean, plpgsql, volatile, cost 100 rows 0, search_path=\"\", body e7fbe22c00c34c7ea559d3876a73ade0"
+CREATE OR REPLACE FUNCTION pipeline.do_again(job_id bigint)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+begin
+  update pipeline.jobs j
+     set state = 'available', failures = 0, available_at = pipeline.now(), finished_at = null,
+         stage = null, progress = 0, error = null, error_class = null, error_detail = null
+   where j.id = do_again.job_id and j.state in ('completed', 'dead', 'cancelled');
+  return found;
+end
+$function$
+
 --: function pipeline.document_lives(bigint)
 --= "(job_id bigint) returns boolean, plpgsql, volatile, cost 100 rows 0, search_path=\"\", body 83b1e9ec5f06548bcaeff19b59a4a993"
 CREATE OR REPLACE FUNCTION pipeline.document_lives(job_id bigint)
@@ -3792,6 +3856,161 @@ AS $function$
   select count(*), count(*) filter (where e.failures > 0), min(e.requested_at), max(e.last_error)
     from pipeline.erasures e
    where e.completed_at is null and e.emptied_at is null
+$function$
+
+--: function pipeline.examine_documents(text,integer,boolean)
+--= "(after text, max_rows integer DEFAULT 500, fix boolean DEFAULT false) returns pipeline.examined, plpgsql, volatile, cost 100 rows 0, search_path=\"\", body a1f4cedee8bcb03ac9daa3908b846cb1"
+CREATE OR REPLACE FUNCTION pipeline.examine_documents(after text, max_rows integer DEFAULT 500, fix boolean DEFAULT false)
+ RETURNS pipeline.examined
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  examined pipeline.examined;
+  problem record;
+begin
+  with page as materialized (
+    select d.id, d.object_id, d.owner_id, d.deleted_at
+      from pipeline.documents d
+     where after is null or d.id > after::uuid
+     order by d.id
+     limit max_rows
+  ),
+  judged as (
+    select p.id, p.object_id,
+           case when (select true from auth.users u where u.id = p.owner_id and u.deleted_at is null limit 1) is null
+                then case when (select true from pipeline.erasures e where e.owner_id = p.owner_id limit 1) is null
+                          then 'a user who is gone' end
+                when p.deleted_at is null
+                 and (select true from storage.objects o where o.id = p.object_id and o.bucket_id = 'documents' limit 1) is null
+                then 'a document whose file is gone' end as problem, p.owner_id
+      from page p
+  )
+  select case when (select count(*) from page) = max_rows then (select p.id::text from page p order by p.id desc limit 1) end,
+         (select count(*) from page), array_agg(j.problem order by j.id),
+         array_agg(case j.problem when 'a user who is gone' then j.owner_id else j.object_id end::text order by j.id)
+    into examined
+    from judged j
+   where j.problem is not null;
+  if fix then
+    for problem in select distinct u.kind, u.subject from unnest(examined.problems, examined.subjects) as u (kind, subject) order by 2 loop
+      if problem.kind = 'a user who is gone' then
+        perform pipeline.request_erasure(problem.subject::uuid);
+      else
+        perform pipeline.hide_document(problem.subject::uuid, 'The file was deleted.');
+      end if;
+    end loop;
+  end if;
+  return examined;
+end
+$function$
+
+--: function pipeline.examine_files(text,integer,boolean)
+--= "(after text, max_rows integer DEFAULT 500, fix boolean DEFAULT false) returns pipeline.examined, plpgsql, volatile, cost 100 rows 0, search_path=\"\", body 28d36df564a50fd863aff4c3b2e1c7c4"
+CREATE OR REPLACE FUNCTION pipeline.examine_files(after text, max_rows integer DEFAULT 500, fix boolean DEFAULT false)
+ RETURNS pipeline.examined
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  examined pipeline.examined;
+  problem record;
+begin
+  with page as materialized (
+    select o.id, o.name, o.version, (o.metadata ->> 'size')::bigint as size,
+           case when o.name ~ '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}/' then split_part(o.name, '/', 1)::uuid end as owner
+      from storage.objects o
+     where o.bucket_id = 'documents' and o.name collate "C" > coalesce(after, '')
+     order by o.name collate "C"
+     limit max_rows
+  ),
+  -- One probe of an index for each, whatever the statistics of a restored database say.
+  judged as (
+    select p.id, p.name,
+           case when p.owner is null then 'a file of nobody'
+                when (select true from auth.users u where u.id = p.owner and u.deleted_at is null limit 1) is null
+                then case when (select true from pipeline.erasures e where e.owner_id = p.owner limit 1) is null
+                          then 'a user who is gone' end
+                when d.id is null then 'a file without a document'
+                when d.object_version is distinct from p.version or d.name is distinct from p.name
+                then 'a document that is behind its file'
+                when (select true from pipeline.jobs j where j.document_id = d.id and j.object_version = d.object_version limit 1) is null
+                then 'a file without a job' end as problem
+      from page p
+      left join lateral (select i.id, i.object_version, i.name from pipeline.documents i
+                          where i.object_id = p.id and i.deleted_at is null limit 1) d on true
+     where not (p.name like '%/.emptyFolderPlaceholder' and coalesce(p.size, 0) <= 16 and d.id is null)
+  )
+  select case when (select count(*) from page) = max_rows then (select max(p.name collate "C") from page p) end,
+         (select count(*) from page), array_agg(j.problem order by j.name collate "C"),
+         array_agg(case j.problem when 'a user who is gone' then split_part(j.name, '/', 1)
+                                  when 'a file of nobody' then j.name else j.id::text end order by j.name collate "C")
+    into examined
+    from judged j
+   where j.problem is not null;
+  if fix then
+    for problem in select distinct u.kind, u.subject from unnest(examined.problems, examined.subjects) as u (kind, subject) order by 2 loop
+      if problem.kind = 'a user who is gone' then
+        perform pipeline.request_erasure(problem.subject::uuid);
+      elsif problem.kind <> 'a file of nobody' then
+        perform pipeline.take_in(problem.subject::uuid);
+      end if;
+    end loop;
+  end if;
+  return examined;
+end
+$function$
+
+--: function pipeline.examine_vectors(text,integer,boolean,text)
+--= "(after text, max_rows integer DEFAULT 100, fix boolean DEFAULT false, space text DEFAULT NULL::text) returns pipeline.examined, plpgsql, volatile, cost 100 rows 0, search_path=\"\", body 9cad2bb8ef612c491e3f2e636e7cf005"
+CREATE OR REPLACE FUNCTION pipeline.examine_vectors(after text, max_rows integer DEFAULT 100, fix boolean DEFAULT false, space text DEFAULT NULL::text)
+ RETURNS pipeline.examined
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  examined pipeline.examined;
+  wanted constant smallint := (select s.id from pipeline.spaces s where case when examine_vectors.space is null then s.active else s.name = examine_vectors.space end);
+  lacking record;
+begin
+  if wanted is null then
+    raise exception using errcode = 'undefined_object', message = coalesce(format('There is no embedding space %L.', space), 'No embedding space is active.');
+  end if;
+  with page as materialized (
+    select d.id, d.published_job_id from pipeline.documents d
+     where after is null or d.id > after::uuid
+     order by d.id
+     limit max_rows
+  ),
+  judged as materialized (
+    select p.id, n.chunks
+      from page p cross join lateral (select pipeline.chunks_without_vector(p.id, wanted) as chunks) n
+     where p.published_job_id is not null and n.chunks > 0
+  )
+  -- The subject is the document and how many chunks it is about.
+  select case when (select count(*) from page) = max_rows then (select p.id::text from page p order by p.id desc limit 1) end,
+         (select count(*) from page), array_agg('a document that lacks vectors'::text order by j.id),
+         array_agg(format('%s %s', j.id, j.chunks) order by j.id)
+    into examined
+    from judged j;
+  if fix then
+    for lacking in
+      select d.id, j.id as job_id
+        from unnest(examined.subjects) as u (subject)
+        join pipeline.documents d on d.id = split_part(u.subject, ' ', 1)::uuid
+        join pipeline.jobs j on j.id = d.published_job_id
+       -- A newer version has a job of its own, and a job that has not ended is on its way.
+       where d.published_version = d.object_version and j.state in ('completed', 'dead', 'cancelled')
+       order by d.id
+    loop
+      perform from pipeline.documents d where d.id = lacking.id and d.deleted_at is null for no key update;
+      if found then
+        perform pipeline.do_again(lacking.job_id);
+      end if;
+    end loop;
+  end if;
+  return examined;
+end
 $function$
 
 --: function pipeline.fail(bigint,integer,text,text,text,interval)
@@ -4397,7 +4616,7 @@ AS $function$
 $function$
 
 --: function pipeline.nearest_by_index(uuid,text,integer,extensions.vector,pipeline.spaces)
---= "(owner uuid, visible text, wanted integer, query_embedding extensions.vector, space pipeline.spaces) returns SETOF pipeline.neighbour, plpgsql, stable, cost 100 rows 1000, search_path=\"\", enable_seqscan=off, enable_sort=off, body 3f4d4b15cfe74ecb952082c1bba87bfa"
+--= "(owner uuid, visible text, wanted integer, query_embedding extensions.vector, space pipeline.spaces) returns SETOF pipeline.neighbour, plpgsql, stable, cost 100 rows 1000, search_path=\"\", enable_seqscan=off, enable_sort=off, body eed48811ec1782aa8ae3fbc79422d666"
 CREATE OR REPLACE FUNCTION pipeline.nearest_by_index(owner uuid, visible text, wanted integer, query_embedding extensions.vector, space pipeline.spaces)
  RETURNS SETOF pipeline.neighbour
  LANGUAGE plpgsql
@@ -4412,9 +4631,9 @@ declare
   ef_search constant text := current_setting('hnsw.ef_search');
   iterative_scan constant text := current_setting('hnsw.iterative_scan', true);
 begin
-  perform set_config('hnsw.ef_search', '100', true);
+  perform pipeline.put_setting('hnsw.ef_search', '100');
   if iterative_scan is not null then
-    perform set_config('hnsw.iterative_scan', 'relaxed_order', true);
+    perform pipeline.put_setting('hnsw.iterative_scan', 'relaxed_order');
   end if;
   return query execute format(
     'select n.id, 1 - n.distance from (select (select c.id from pipeline.chunks c join pipeline.documents d on d.id = c.document_id '
@@ -4424,9 +4643,9 @@ begin
     'order by 2 limit %5$s) n where n.id is not null',
     visible, space.dimensions, owner, space.id, wanted + 10)
     using query_embedding;
-  perform set_config('hnsw.ef_search', ef_search, true);
+  perform pipeline.put_setting('hnsw.ef_search', ef_search);
   if iterative_scan is not null then
-    perform set_config('hnsw.iterative_scan', iterative_scan, true);
+    perform pipeline.put_setting('hnsw.iterative_scan', iterative_scan);
   end if;
 end
 $function$
@@ -4761,7 +4980,7 @@ AS $function$
 $function$
 
 --: function pipeline.publish(bigint,integer,smallint,bytea,text,integer,jsonb,text,integer[],text[],text[],bytea[])
---= "(job_id bigint, attempt integer, space_id smallint, content_sha256 bytea, media_type text, page_count integer, failed_pages jsonb, parser text, pages integer[], headings text[], contents text[], inputs bytea[]) returns integer, plpgsql, volatile, definer, cost 100 rows 0, search_path=\"\", body 134753299462e54f0914bb384daee560"
+--= "(job_id bigint, attempt integer, space_id smallint, content_sha256 bytea, media_type text, page_count integer, failed_pages jsonb, parser text, pages integer[], headings text[], contents text[], inputs bytea[]) returns integer, plpgsql, volatile, definer, cost 100 rows 0, search_path=\"\", body 9449b3b85cea90899babeb067041c1fc"
 CREATE OR REPLACE FUNCTION pipeline.publish(job_id bigint, attempt integer, space_id smallint, content_sha256 bytea, media_type text, page_count integer, failed_pages jsonb, parser text, pages integer[], headings text[], contents text[], inputs bytea[])
  RETURNS integer
  LANGUAGE plpgsql
@@ -4777,6 +4996,8 @@ begin
   if not pipeline.holds(publish.job_id, publish.attempt) then
     raise exception using errcode = 'PL001', message = 'The lease is lost.';
   end if;
+  -- What the same job published before, where it is done again; readers see it until this transaction ends.
+  delete from pipeline.chunks c where c.document_id = job.document_id and c.job_id = job.id;
   -- The slow part first, while nothing is locked; if the fence below does not hold, none of it has happened.
   insert into pipeline.chunks (document_id, job_id, owner_id, ordinal, page, heading, content, input_sha256, lexemes)
   select job.document_id, job.id, job.owner_id, c.ordinal - 1, c.page, c.heading, c.content, c.input,
@@ -4873,6 +5094,17 @@ begin
   end if;
   return greatest(removed, 1);
 end
+$function$
+
+--: function pipeline.put_setting(text,text)
+--= "(name text, value text) returns text, sql, stable, cost 100 rows 0, search_path=\"\", body 3d8db880144f8f1bd9d16be65fdd5e47"
+CREATE OR REPLACE FUNCTION pipeline.put_setting(name text, value text)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO ''
+AS $function$
+  select pg_catalog.set_config($1, $2, true)
 $function$
 
 --: function pipeline.quoted(uuid,text)
@@ -5558,6 +5790,46 @@ begin
    where j.id = any (looked_at) and j.state = 'running'
   having count(*) > 0;
   return swept;
+end
+$function$
+
+--: function pipeline.take_in(uuid)
+--= "(object uuid) returns boolean, plpgsql, volatile, cost 100 rows 0, search_path=\"\", body b740295b1e9d641574653ade41cd4879"
+CREATE OR REPLACE FUNCTION pipeline.take_in(object uuid)
+ RETURNS boolean
+ LANGUAGE plpgsql
+ SET search_path TO ''
+AS $function$
+declare
+  file record;
+  owner uuid;
+  document pipeline.documents;
+begin
+  -- Held as the file's own writes hold it, and before the document as they do: no older version overtakes a newer one.
+  select o.id, o.bucket_id, o.name, o.version, o.metadata into file
+    from storage.objects o where o.id = object and o.bucket_id = 'documents' for share;
+  if not found then
+    return false;
+  end if;
+  owner := split_part(file.name, '/', 1)::uuid;
+  if not pipeline.hold_user(owner) then
+    return false;
+  end if;
+  if exists (select from pipeline.documents d where d.object_id = object and d.deleted_at is null and d.owner_id <> owner) then
+    perform pipeline.hide_document(object, 'The file was moved to another user.');
+  end if;
+  insert into pipeline.documents as d (owner_id, object_id, object_version, bucket_id, name, size)
+  values (owner, object, file.version, file.bucket_id, file.name, (file.metadata ->> 'size')::bigint)
+  on conflict (object_id) where deleted_at is null do update
+     set object_version = excluded.object_version, name = excluded.name, bucket_id = excluded.bucket_id,
+         size = excluded.size, updated_at = pipeline.now()
+  returning * into document;
+  update pipeline.jobs j
+     set state = 'cancelled', finished_at = pipeline.now(), claimed_by = null, lease_expires_at = null,
+         error_class = 'superseded', error = 'A newer version of this file took its place.'
+   where j.document_id = document.id and j.object_version <> document.object_version and j.state in ('available', 'running');
+  perform pipeline.enqueue(document, file.metadata ->> 'eTag');
+  return true;
 end
 $function$
 
@@ -7069,6 +7341,10 @@ insert into pipeline.job_transitions values ('available', 'running', 'claim')
 --= "retry"
 insert into pipeline.job_transitions values ('cancelled', 'available', 'retry')
 
+--: row job transition completed to available
+--= "do again"
+insert into pipeline.job_transitions values ('completed', 'available', 'do again')
+
 --: row job transition dead to available
 --= "retry"
 insert into pipeline.job_transitions values ('dead', 'available', 'retry')
@@ -7591,6 +7867,10 @@ select pipeline.attach()
 --= "CREATE TRIGGER prices_changed AFTER INSERT OR DELETE OR UPDATE ON pipeline.prices FOR EACH STATEMENT EXECUTE FUNCTION pipeline.budgets_changed()"
 CREATE TRIGGER prices_changed AFTER INSERT OR DELETE OR UPDATE ON pipeline.prices FOR EACH STATEMENT EXECUTE FUNCTION pipeline.budgets_changed()
 
+--: type pipeline.examined
+--= "place text, looked_at integer, problems text[], subjects text[]"
+create type pipeline.examined as (place text, looked_at integer, problems text[], subjects text[])
+
 --: type pipeline.neighbour
 --= "id bigint, cosine double precision"
 create type pipeline.neighbour as (id bigint, cosine double precision)
@@ -7742,12 +8022,12 @@ UNION ALL
            FROM pipeline.embeddings e
           WHERE ((e.owner_id = c.owner_id) AND (e.input_sha256 = c.input_sha256)))))
 UNION ALL
- SELECT 'a published job that is not completed'::text AS invariant,
+ SELECT 'a published job that never ran'::text AS invariant,
     (d.id)::text AS subject,
     j.state AS detail
    FROM (pipeline.documents d
      JOIN pipeline.jobs j ON ((j.id = d.published_job_id)))
-  WHERE (j.state <> 'completed'::text)
+  WHERE (j.attempt = 0)
 UNION ALL
  SELECT 'a history that does not end in the job''s state'::text AS invariant,
     (j.id)::text AS subject,
