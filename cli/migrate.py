@@ -14,6 +14,7 @@ from pipeline import migrate as migrations
 from pipeline.catalogue.adopt import adopt, adoptable
 from pipeline.catalogue.mend import Mended, mend
 from pipeline.database import MIGRATION, connect
+from pipeline.doctor import chunks_without_vector
 from pipeline.errors import SetupError
 from pipeline.settings import load
 
@@ -26,6 +27,9 @@ def migrate(
     space: Annotated[
         str | None, typer.Option(help="Let search read this embedding space afterwards.", show_default=False)
     ] = None,
+    even_incomplete: Annotated[
+        bool, typer.Option("--even-incomplete", help="Switch to the space although chunks lack vectors in it.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List what is missing and change nothing.")] = False,
     new_password: Annotated[
         bool, typer.Option("--new-password", help="Give pipeline_worker a new generated password.")
@@ -54,8 +58,10 @@ def migrate(
     generated = not password and (first or new_password)
     if generated:
         password = secrets.token_urlsafe(24)
-    applied = run(migrations.apply(url, worker_password=password or None, activate_space=space))
+    applied = run(migrations.apply(url))
     mended = run(_mend(url))
+    # Behind it: the role and the space may have been missing.
+    run(_finish(url, password or None, space, even_incomplete=even_incomplete))
     worker_url = _worker_url(url, password) if generated else None
     if json:
         print_json(
@@ -95,6 +101,25 @@ def migrate(
 async def _adopt(url: str, *, dry_run: bool) -> bool:
     async with await connect(url, MIGRATION) as connection:
         return await (adoptable if dry_run else adopt)(connection)
+
+
+async def _finish(url: str, password: str | None, space: str | None, *, even_incomplete: bool) -> None:
+    if space and not even_incomplete:
+        async with await connect(url, MIGRATION) as connection:
+            chunks, documents = await chunks_without_vector(connection, space, _told)
+        if chunks:
+            raise SetupError(
+                f"{chunks:,} chunks of {documents:,} documents have no vector in the space {space}: semantic search "
+                "would not find them. Search reads the space that it read before. To switch all the same, and have them "
+                f"embedded afterwards: `pipeline migrate --space {space} --even-incomplete`, start listeners of that "
+                "space, and `pipeline doctor --fix`."
+            )
+    await migrations.apply(url, worker_password=password, activate_space=space)
+
+
+def _told(walk: str, rows: int) -> None:
+    if rows and rows % 10_000 == 0:
+        notice(f"{walk}: {rows:,} looked at")
 
 
 async def _mend(url: str) -> Mended:

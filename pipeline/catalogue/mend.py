@@ -19,15 +19,15 @@ _FIRST = ("role", "schema", "extension", "type", "table", "column", "function", 
 _CLIENTS = "public, anon, authenticated, service_role, pipeline_worker"
 _FROM_A_BACKUP = "what it held is gone: restore it from a backup"
 _PATIENCE = "10s"
+_ROUNDS = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Mended:
-    """`done` are the names of what was put back; `left` what was not, with the reason; `extra` is left alone."""
+    """`done` are the names of what was put back and of rights that were revoked; `left` what was not, and why."""
 
     done: list[str] = field(default_factory=list)
     left: list[tuple[Difference, str]] = field(default_factory=list)
-    extra: list[Difference] = field(default_factory=list)
 
 
 class _Loses(Exception):
@@ -41,13 +41,16 @@ async def mend(connection: psycopg.AsyncConnection[Any], wanted: Parts | None = 
     """
     wanted = golden() if wanted is None else wanted
     mended = Mended()
+    before: list[str] = []
+    differences: list[Difference] = []
     async with _settings(connection):
-        while True:
-            differences = await compare(connection, wanted)
-            mended.extra[:] = [d for d in differences if d.what == "extra"]
+        for _ in range(_ROUNDS):
+            differences = sorted(filter(_is_ours, await compare(connection, wanted)), key=_rank)
+            if [str(d) for d in differences] == before:
+                break
+            before = [str(d) for d in differences]
             mended.left.clear()
-            gained = 0
-            for difference in sorted((d for d in differences if d.what != "extra"), key=_rank):
+            for difference in differences:
                 try:
                     await _put_back(connection, difference)
                 except _Loses as error:
@@ -55,11 +58,18 @@ async def mend(connection: psycopg.AsyncConnection[Any], wanted: Parts | None = 
                 except psycopg.Error as error:
                     mended.left.append((difference, error.diag.message_primary or str(error)))
                 else:
-                    gained += 1
-                    if str(difference.part) not in mended.done:
-                        mended.done.append(str(difference.part))
-            if not gained or len(mended.done) > 2 * len(wanted):
-                return mended
+                    name = f"{difference.part}{' (revoked)' if difference.what == 'extra' else ''}"
+                    if name not in mended.done:
+                        mended.done.append(name)
+        named = [difference for difference, _ in mended.left]
+        mended.left.extend((difference, "it had no effect") for difference in differences if difference not in named)
+    return mended
+
+
+def _is_ours(difference: Difference) -> bool:
+    """Whether it is for us to mend. What is there besides is left alone, but for rights of clients and of the listener:
+    Supabase's dump leaves out the revokes of some functions, and each project has default privileges of its own."""
+    return difference.what != "extra" or difference.part.kind == "grant"
 
 
 class _settings:
@@ -91,7 +101,10 @@ def _rank(difference: Difference) -> tuple[int, str]:
 
 async def _put_back(connection: psycopg.AsyncConnection[Any], difference: Difference) -> None:
     part = difference.part
-    if difference.what == "missing":
+    if difference.what == "extra":
+        target, _, grantee = part.name.removeprefix("on ").rpartition(" to ")
+        await _run(connection, f"revoke all on {target} from {grantee}")
+    elif difference.what == "missing":
         await _make(connection, part)
     else:
         await _change(connection, part)

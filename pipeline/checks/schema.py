@@ -9,6 +9,7 @@ import psycopg
 from pipeline.catalogue import Difference, compare
 from pipeline.checks.finding import Finding
 from pipeline.errors import SetupError
+from pipeline.guard import detached
 
 _NAMED = 20
 _HARMLESS = ("table", "view", "function", "index", "column", "type", "comment", "default", "not-null", "storage")
@@ -21,19 +22,19 @@ async def whole(connection: psycopg.AsyncConnection[Any]) -> list[Finding]:
         differences = await compare(connection)
     except SetupError as error:
         return [Finding("catalogue", False, str(error))]
-    broken = [d for d in differences if d.what != "extra"]
-    wider = [d for d in differences if d.what == "extra" and d.part.kind not in _HARMLESS]
+    broken = [d for d in differences if d.what != "extra" or d.part.kind == "grant"]
+    wider = [d for d in differences if d not in broken and d.part.kind not in _HARMLESS]
     besides = [d for d in differences if d.what == "extra" and d.part.kind in _HARMLESS]
     findings = [Finding("catalogue", True, "the database holds all that this release makes")] if not broken else []
     if broken:
-        remedy = "Run `pipeline migrate`, which puts it back, and then `pipeline doctor --fix`."
+        remedy = "Run `pipeline migrate`, which puts it right, and then `pipeline doctor --fix`."
         findings.append(Finding("catalogue", False, _listed(broken), remedy))
     if wider:
         remedy = "It gives more rights than this release does, or interferes. Remove it, if it is not on purpose."
-        findings.append(Finding("catalogue", False, _listed(wider), remedy))
+        findings.append(Finding("what is there besides", False, _listed(wider), remedy))
     if besides:
         remedy = "Objects of your own are safer in a schema of their own."
-        findings.append(Finding("catalogue", None, _listed(besides), remedy))
+        findings.append(Finding("what is there besides", None, _listed(besides), remedy))
     return findings
 
 
@@ -44,12 +45,6 @@ async def attached(connection: psycopg.AsyncConnection[Any]) -> Finding:
         return Finding("platform", True, "the triggers, the policies and the bucket are in place")
     remedy = "Run `pipeline migrate`, and then `pipeline doctor --fix`; until then listeners claim nothing."
     return Finding("platform", False, "missing: " + ", ".join(missing), remedy)
-
-
-async def detached(connection: psycopg.AsyncConnection[Any]) -> list[str]:
-    """What is missing on the platform's tables, by name; see the SQL function."""
-    rows = await (await connection.execute("select kind, name, relation from pipeline.detached()")).fetchall()
-    return [f"{kind} {name} on {relation}" for kind, name, relation in rows]
 
 
 def _listed(differences: list[Difference]) -> str:
