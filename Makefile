@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 
-.PHONY: help demo test test-project check soak wheel format lock clean
+.PHONY: help demo test test-project check soak wheel format catalogue lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -40,6 +40,9 @@ wheel: $(VENV)/.installed ## build the wheel and run the demo from it, in an emp
 format: $(VENV)/.installed ## format and mend what can be mended
 	@$(RUN) ruff format pipeline cli tests bench
 	@$(RUN) ruff check --fix pipeline cli tests bench
+
+catalogue: $(VENV)/.installed ## write supabase/catalogue.sql anew, after a change of the migrations
+	@$(RUN) python -m pipeline.embedded.golden
 
 lock: ## pin the dependencies anew (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --extra dev --generate-hashes --no-emit-index-url --no-header --no-annotate pyproject.toml -o requirements.lock

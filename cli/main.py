@@ -12,6 +12,7 @@ from cli import (
     costs,
     demo,
     dev,
+    doctor,
     erasures,
     estimate,
     ingest,
@@ -69,6 +70,7 @@ app.command("dev", rich_help_panel=TRY)(dev.dev)
 app.command("migrate", rich_help_panel=RUN)(migrate.migrate)
 app.command("listen", rich_help_panel=RUN)(listen.listen)
 app.command("check", rich_help_panel=RUN)(check.check)
+app.command("doctor", rich_help_panel=RUN)(doctor.doctor)
 app.command("pause", rich_help_panel=RUN)(queue.pause)
 app.command("resume", rich_help_panel=RUN)(queue.resume)
 app.command("sign-in", rich_help_panel=USE)(session.sign_in)

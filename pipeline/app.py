@@ -19,7 +19,7 @@ from pipeline.embedding import Embedder
 from pipeline.erasure import Eraser
 from pipeline.errors import JobError, SetupError
 from pipeline.filestore import AnotherProject, FileStore
-from pipeline.guard import database_name, database_url, guard, require
+from pipeline.guard import database_name, database_url, guard, require, whole
 from pipeline.http import http_port, wake_ups_alone
 from pipeline.limiter import Account, fingerprint
 from pipeline.listener import wake_ups
@@ -132,6 +132,7 @@ async def run_listener(settings: Settings, *, stop: asyncio.Event, ready: Callab
     key = settings.supabase_service_role_key.get_secret_value()
     require(key, "UPLOAD_PIPELINE_SUPABASE_SERVICE_ROLE_KEY", "the listener")
     await guard(url)
+    await whole(url)
 
     listener_id = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:6]}"
     if removed := sweep_leftovers():
@@ -201,11 +202,29 @@ async def run_listener(settings: Settings, *, stop: asyncio.Event, ready: Callab
         async def say_seen(*, stopped: bool = False) -> bool:
             return await queries.seen(release(), parser.fingerprint, embedder.space.name, keys=keys, stopped=stopped)
 
+        missing: list[str] = []
+
+        async def look_whole() -> None:
+            """Claim nothing in a project that is not whole, and go on when it is again."""
+            now = await queries.detached()
+            if now != missing:
+                worker.hold(bool(now))
+                if now:
+                    _log.error(
+                        "the project is not whole; nothing is claimed until `pipeline migrate` and "
+                        "`pipeline doctor --fix` were run",
+                        extra={"missing": ", ".join(now)},
+                    )
+                else:
+                    _log.info("the project is whole again")
+                missing[:] = now
+
         async def seen() -> None:
             while True:
                 with contextlib.suppress(psycopg.OperationalError, JobError):
                     if await say_seen():
                         await files.look()
+                    await look_whole()
                 await asyncio.sleep(min(_SEEN_SECONDS, settings.poll_seconds * 2))
 
         await stack.enter_async_context(http_port(settings, parser, queries))

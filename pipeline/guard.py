@@ -7,6 +7,7 @@ import contextlib
 import ipaddress
 import os
 import uuid
+from typing import Any
 
 import psycopg
 
@@ -136,6 +137,29 @@ select s.name || ' = ' || s.value as setting,
         or s.name = 'session_replication_role' and s.value <> 'origin')
  order by 1, 2
 """
+NOT_WHOLE = (
+    "The project is not whole, as after a restore: {missing} missing. Run `pipeline migrate`, and then "
+    "`pipeline doctor --fix`."
+)
+
+
+async def detached(connection: psycopg.AsyncConnection[Any]) -> list[str]:
+    """What is missing on the platform's tables, by name; the listener's role may ask."""
+    rows = await (await connection.execute("select kind, name, relation from pipeline.detached()")).fetchall()
+    return [f"{kind} {name} on {relation}" for kind, name, relation in rows]
+
+
+async def whole(url: str) -> None:
+    """Raises SetupError for a project whose triggers, policies or bucket are gone: what is uploaded or deleted there
+    goes unseen, and a listener would work on what is no longer so."""
+    async with await connect(url, GUARD) as connection:
+        try:
+            missing = await detached(connection)
+        except (psycopg.errors.UndefinedFunction, psycopg.errors.InsufficientPrivilege):
+            raise SetupError("The database is of another release. Run `pipeline migrate`.") from None
+    if missing:
+        named = missing[0] if len(missing) == 1 else f"{missing[0]} and {len(missing) - 1} more"
+        raise SetupError(NOT_WHOLE.format(missing=f"{named} {'is' if len(missing) == 1 else 'are'}"))
 
 
 async def _notifications_arrive(listening: psycopg.AsyncConnection, url: str) -> bool:

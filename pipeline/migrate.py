@@ -5,9 +5,11 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import psycopg
 from psycopg import sql
+from psycopg.rows import tuple_row
 
 from pipeline.database import MIGRATION, OPERATOR, again, connect
 from pipeline.errors import SetupError
@@ -39,27 +41,37 @@ def migrations() -> list[tuple[str, str, Path]]:
     return found
 
 
-async def _applied(connection: psycopg.AsyncConnection) -> set[str]:
-    exists = await (
-        await connection.execute("select to_regclass('supabase_migrations.schema_migrations') is not null")
-    ).fetchone()
+async def applied(connection: psycopg.AsyncConnection[Any]) -> set[str]:
+    """The versions on record, ours and others'."""
+    cursor = connection.cursor(row_factory=tuple_row)
+    await cursor.execute("select to_regclass('supabase_migrations.schema_migrations') is not null")
+    exists = await cursor.fetchone()
     if not exists or not exists[0]:
         return set()
-    rows = await (await connection.execute("select version from supabase_migrations.schema_migrations")).fetchall()
-    return {row[0] for row in rows}
+    await cursor.execute("select version from supabase_migrations.schema_migrations")
+    return {row[0] for row in await cursor.fetchall()}
+
+
+async def record(connection: psycopg.AsyncConnection[Any], version: str, name: str, text: str) -> None:
+    """Put a migration on record, where `supabase db push` looks for it."""
+    await connection.execute(_HISTORY.encode())
+    await connection.execute(
+        "insert into supabase_migrations.schema_migrations (version, statements, name) values (%s, %s, %s)",
+        (version, [text], name),
+    )
 
 
 async def pending(db_url: str) -> list[str]:
     """The names of the migrations that the project does not have yet."""
     async with await connect(db_url, OPERATOR) as connection:
-        applied = await _applied(connection)
-    return [f"{version}_{name}" for version, name, _ in migrations() if version not in applied]
+        known = await applied(connection)
+    return [f"{version}_{name}" for version, name, _ in migrations() if version not in known]
 
 
 async def preflight(db_url: str) -> None:
     """Raises NotReady when something stands in the way of what is still to apply; changes nothing."""
     async with await connect(db_url, OPERATOR) as connection:
-        await _preflight(connection, await _applied(connection))
+        await _preflight(connection, await applied(connection))
 
 
 async def _preflight(connection: psycopg.AsyncConnection, applied: set[str]) -> None:
@@ -79,10 +91,10 @@ async def apply(db_url: str, *, worker_password: str | None = None, activate_spa
     async with await connect(db_url, MIGRATION) as connection:
         # One at a time: two operators who migrate at once must not interleave.
         await connection.execute("select pg_advisory_lock(hashtext('document pipeline migrations'))")
-        applied = await _applied(connection)
-        await _preflight(connection, applied)
+        known = await applied(connection)
+        await _preflight(connection, known)
         for version, name, path in migrations():
-            if version in applied:
+            if version in known:
                 continue
             try:
                 await again(partial(_apply_one, connection, version, name, path.read_text(encoding="utf-8")))
@@ -101,11 +113,7 @@ async def apply(db_url: str, *, worker_password: str | None = None, activate_spa
     return done
 
 
-async def _apply_one(connection: psycopg.AsyncConnection, version: str, name: str, text: str) -> None:
+async def _apply_one(connection: psycopg.AsyncConnection[Any], version: str, name: str, text: str) -> None:
     async with connection.transaction():
         await connection.execute(text.encode())
-        await connection.execute(_HISTORY.encode())
-        await connection.execute(
-            "insert into supabase_migrations.schema_migrations (version, statements, name) values (%s, %s, %s)",
-            (version, [text], name),
-        )
+        await record(connection, version, name, text)

@@ -57,6 +57,11 @@ class Operations:
     def __init__(self, connection: psycopg.AsyncConnection[Row]) -> None:
         self._connection = connection
 
+    @property
+    def connection(self) -> psycopg.AsyncConnection[Row]:
+        """The connection itself, for what works step by step."""
+        return self._connection
+
     @classmethod
     @contextlib.asynccontextmanager
     async def open(cls, db_url: str) -> AsyncIterator[Self]:

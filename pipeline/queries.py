@@ -410,6 +410,13 @@ class Queries:
         )
         return rows[0][0]
 
+    async def detached(self) -> list[str]:
+        """What is missing on the platform's tables, without which the project is not whole."""
+        rows = await self._rows(
+            "select format('%%s %%s on %%s', d.kind, d.name, d.relation) from pipeline.detached() d"
+        )
+        return [row[0] for row in rows]
+
     async def notify(self, payload: str) -> None:
         """Tell all listeners, this one too; see pipeline.listener."""
         await self._rows("select pg_catalog.pg_notify('pipeline_jobs', %s)", payload)

@@ -76,6 +76,7 @@ class Worker:
         self._wake = asyncio.Event()
         self._beat = asyncio.Event()
         self._idle = asyncio.Event()
+        self._held = False
         self._misses = 0
         self._missed_at = -math.inf
 
@@ -85,6 +86,12 @@ class Worker:
             if payload == "cancelled":
                 self._beat.set()
             self._wake.set()
+
+    def hold(self, held: bool) -> None:
+        """While held, no job is claimed and nothing is tidied away; what runs goes on."""
+        if self._held and not held:
+            self._wake.set()
+        self._held = held
 
     async def run(self, stop: asyncio.Event) -> None:
         """Claim and work until `stop` is set. Whoever calls then drains."""
@@ -110,7 +117,7 @@ class Worker:
 
     async def _claim(self) -> list[Job]:
         asked = min(self._concurrency - len(self._running), _CLAIM_AT_MOST)
-        if asked <= 0:
+        if asked <= 0 or self._held:
             return []
         try:
             jobs = await self._queries.claim(asked)
@@ -183,6 +190,8 @@ class Worker:
                 async with asyncio.timeout(_TIDY_AT_LEAST_SECONDS):
                     await self._idle.wait()
             self._idle.clear()
+            if self._held:
+                continue
             began = asyncio.get_running_loop().time()
             try:
                 while self._eraser is not None and await self._eraser.run():

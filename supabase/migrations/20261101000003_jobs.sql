@@ -5,12 +5,13 @@
 --   available   It waits for a listener. A retry is this too, with a later available_at. The claim moves it on.
 --   running     A listener holds it under a lease, and says so with a heartbeat. It is fenced by (id, attempt): every
 --               claim makes attempt one larger, and a write that names an older attempt changes nothing.
---   completed   Its chunks are published. Set in the transaction that publishes them. Final.
+--   completed   Its chunks are published. Set in the transaction that publishes them. Final, but that an operator may have it
+--               done again (`pipeline doctor --fix`), where chunks lack vectors; what it published is searchable meanwhile.
 --   dead        It failed for good; `error` says why in the owner's words. The owner or an operator may retry it.
 --   cancelled   Its owner cancelled it, or its file was replaced or deleted. May be retried while the file is there.
 --
 --                        claim
---      available ────────────────────▶ running ───── publish ────▶ completed
+--      available ────────────────────▶ running ───── publish ────▶ completed ─── do again ──▶ available
 --        ▲  ▲  │   ◀── fail, release ──┘  │  │
 --        │  │  └─── cancel ──▶ cancelled ◀┘  └── fail ──▶ dead
 --        │  └────── retry ────────┘                         │
@@ -75,6 +76,7 @@ insert into pipeline.job_transitions values
   ('running',   'available', 'fail with tries left, or release'),
   ('running',   'dead',      'fail for good'),
   ('running',   'cancelled', 'cancel'),
+  ('completed', 'available', 'do again'),
   ('dead',      'available', 'retry'),
   ('cancelled', 'available', 'retry');
 

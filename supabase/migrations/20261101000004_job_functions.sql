@@ -533,6 +533,22 @@ end
 $$;
 comment on function pipeline.retry is 'Makes a dead or cancelled job available again; refused (409) when its version is gone. Null when there is no such job.';
 
+create function pipeline.do_again(job_id bigint)
+  returns boolean
+  language plpgsql
+  set search_path = ''
+as $$
+begin
+  update pipeline.jobs j
+     set state = 'available', failures = 0, available_at = pipeline.now(), finished_at = null,
+         stage = null, progress = 0, error = null, error_class = null, error_detail = null
+   where j.id = do_again.job_id and j.state in ('completed', 'dead', 'cancelled');
+  return found;
+end
+$$;
+comment on function pipeline.do_again is
+  'Makes a job that has ended available again, a completed one too: it buys what is not kept, and publishes anew.';
+
 revoke execute on all functions in schema pipeline from public, anon, authenticated;
 grant execute on function pipeline.claim, pipeline.heartbeat, pipeline.report, pipeline.complete, pipeline.fail,
   pipeline.release, pipeline.supersede, pipeline.now to pipeline_worker;

@@ -370,6 +370,8 @@ begin
   if not pipeline.holds(publish.job_id, publish.attempt) then
     raise exception using errcode = 'PL001', message = 'The lease is lost.';
   end if;
+  -- What the same job published before, where it is done again; readers see it until this transaction ends.
+  delete from pipeline.chunks c where c.document_id = job.document_id and c.job_id = job.id;
   -- The slow part first, while nothing is locked; if the fence below does not hold, none of it has happened.
   insert into pipeline.chunks (document_id, job_id, owner_id, ordinal, page, heading, content, input_sha256, lexemes)
   select job.document_id, job.id, job.owner_id, c.ordinal - 1, c.page, c.heading, c.content, c.input,

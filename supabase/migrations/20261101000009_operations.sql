@@ -119,9 +119,9 @@ select 'a passage without a vector in any space', c.id::text, c.document_id::tex
   from pipeline.chunks c join pipeline.documents d on d.id = c.document_id and d.deleted_at is null
  where not exists (select from pipeline.embeddings e where e.owner_id = c.owner_id and e.input_sha256 = c.input_sha256)
 union all
-select 'a published job that is not completed', d.id::text, j.state
+select 'a published job that never ran', d.id::text, j.state
   from pipeline.documents d join pipeline.jobs j on j.id = d.published_job_id
- where j.state <> 'completed'
+ where j.attempt = 0
 union all
 select 'a history that does not end in the job''s state', j.id::text, format('%s, last event %s', j.state, e.to_state)
   from pipeline.jobs j

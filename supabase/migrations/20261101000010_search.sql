@@ -276,6 +276,17 @@ comment on function pipeline.by_words is
 create type pipeline.neighbour as (id bigint, cosine double precision);
 comment on type pipeline.neighbour is 'A passage and the cosine of its vector and the question''s.';
 
+create function pipeline.put_setting(name text, value text)
+  returns text
+  language sql
+  stable
+  set search_path = ''
+as $$
+  select pg_catalog.set_config($1, $2, true)
+$$;
+comment on function pipeline.put_setting is
+  'Sets a setting for the rest of the transaction. Called stable, as who puts it back before the end of a call is, in all that it tells.';
+
 create function pipeline.nearest_by_index(owner uuid, visible text, wanted integer, query_embedding extensions.vector, space pipeline.spaces)
   returns setof pipeline.neighbour
   language plpgsql
@@ -290,9 +301,9 @@ declare
   ef_search constant text := current_setting('hnsw.ef_search');
   iterative_scan constant text := current_setting('hnsw.iterative_scan', true);
 begin
-  perform set_config('hnsw.ef_search', '100', true);
+  perform pipeline.put_setting('hnsw.ef_search', '100');
   if iterative_scan is not null then
-    perform set_config('hnsw.iterative_scan', 'relaxed_order', true);
+    perform pipeline.put_setting('hnsw.iterative_scan', 'relaxed_order');
   end if;
   return query execute format(
     'select n.id, 1 - n.distance from (select (select c.id from pipeline.chunks c join pipeline.documents d on d.id = c.document_id '
@@ -302,9 +313,9 @@ begin
     'order by 2 limit %5$s) n where n.id is not null',
     visible, space.dimensions, owner, space.id, wanted + 10)
     using query_embedding;
-  perform set_config('hnsw.ef_search', ef_search, true);
+  perform pipeline.put_setting('hnsw.ef_search', ef_search);
   if iterative_scan is not null then
-    perform set_config('hnsw.iterative_scan', iterative_scan, true);
+    perform pipeline.put_setting('hnsw.iterative_scan', iterative_scan);
   end if;
 end
 $$;
@@ -492,7 +503,7 @@ comment on function public.search is
   'or the vector does not fit it.';
 
 revoke execute on function pipeline.parse_question, pipeline.word_frequencies, pipeline.under, pipeline.visible,
-  pipeline.candidates, pipeline.by_words, pipeline.nearest_by_index, pipeline.by_meaning, pipeline.search, public.search
+  pipeline.candidates, pipeline.by_words, pipeline.put_setting, pipeline.nearest_by_index, pipeline.by_meaning, pipeline.search, public.search
   from public, anon, authenticated, service_role;
 grant execute on function pipeline.search to authenticated;
 grant execute on function public.search to authenticated;

@@ -100,7 +100,7 @@ create function pipeline.attach()
 as $$
 declare
   part record;
-  made text[] := '{}';
+  made text[] := array[]::text[];
 begin
   for part in select d.* from pipeline.detached() d loop
     case part.kind

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Sequence
 from typing import Any
 
 import psycopg
 
 from pipeline import app, migrate
-from pipeline.database import GUARD, connect, open_pool
+from pipeline.checks import schema
+from pipeline.checks.finding import Finding
+from pipeline.database import GUARD, OPERATOR, connect, open_pool
 from pipeline.errors import Misconfigured, SetupError, Throttled
 from pipeline.filestore import AnotherProject, FileStore
 from pipeline.guard import database_name, database_url, guard
@@ -19,16 +20,6 @@ from pipeline.providers import KEY, price_wanted
 from pipeline.queries import SCHEMA_VERSION, Queries
 from pipeline.settings import Settings
 from pipeline.storage import Storage, Unread
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was looked at. `ok` is None where it could not be judged."""
-
-    name: str
-    ok: bool | None
-    detail: str
-    remedy: str = ""
 
 
 async def check(settings: Settings) -> list[Finding]:
@@ -40,10 +31,10 @@ async def check(settings: Settings) -> list[Finding]:
         await guard(url)
         reached = url
         findings.append(Finding("database", True, "the listener's role can connect and the schema is there"))
-        findings += await _schema(url)
-        findings += await _providers(url)
-        findings.append(await _lost_files(url))
-        findings += await _prices(url, settings)
+        findings += await _asked("queue", _schema(url))
+        findings += await _asked("providers", _providers(url))
+        findings += await _asked("lost files", _lost_files(url))
+        findings += await _asked("prices", _prices(url, settings))
     except SetupError as error:
         findings.append(_from(error, "database"))
     findings.append(await _storage(settings, reached))
@@ -62,9 +53,26 @@ async def check(settings: Settings) -> list[Finding]:
                     "Run `pipeline migrate`." if missing else "",
                 )
             )
+            findings += await _asked("catalogue", _operators(migration_url))
         except SetupError as error:
             findings.append(_from(error, "migrations"))
     return findings
+
+
+async def _asked(name: str, answer: Awaitable[list[Finding]]) -> list[Finding]:
+    """The findings, or that the database does not hold what was asked for."""
+    try:
+        return await answer
+    except psycopg.Error as error:
+        said = error.diag.message_primary or str(error)
+        return [Finding(name, False, f"could not be looked at: {said}", "Run `pipeline migrate`.")]
+
+
+async def _operators(url: str) -> list[Finding]:
+    """What only the operators' role sees."""
+    async with await connect(url, OPERATOR) as connection:
+        row = await (await connection.execute("select to_regnamespace('pipeline') is not null")).fetchone()
+        return await schema.whole(connection) if row and row[0] else []
 
 
 def _from(error: SetupError, name: str) -> Finding:
@@ -115,10 +123,12 @@ async def _schema(url: str) -> list[Finding]:
             await connection.execute("select due, listeners, listener_last_seen_at from pipeline.health()")
         ).fetchone()
         erasures = await (await connection.execute("select * from pipeline.erasures_waiting()")).fetchone()
+        platform = await schema.attached(connection)
     assert row is not None
     assert health is not None
     assert erasures is not None
     findings = [
+        platform,
         Finding(
             "schema version",
             row[0] == SCHEMA_VERSION,

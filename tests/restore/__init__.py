@@ -1,0 +1,1 @@
+"""A dump, restored into a bare project, as Supabase's command line does it."""
