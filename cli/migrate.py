@@ -125,8 +125,8 @@ async def _finish(url: str, password: str | None, space: str | None, *, even_inc
             raise SetupError(
                 f"{chunks:,} chunks of {documents:,} documents have no vector in the space {space}: semantic search "
                 "would not find them. Search reads the space that it read before. To switch all the same, and have "
-                f"them embedded afterwards: `pipeline migrate --space {space} --even-incomplete`, start listeners of that "
-                "space, and `pipeline doctor --fix`."
+                f"them embedded afterwards: `pipeline migrate --space {space} --even-incomplete`, start listeners of "
+                "that space, and `pipeline doctor --fix`."
             )
     await migrations.apply(url, worker_password=password, activate_space=space)
 

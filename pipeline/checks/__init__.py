@@ -235,21 +235,23 @@ def _unread(error: Misconfigured | Throttled) -> Finding:
     return Finding("storage", False, detail, remedy)
 
 
-async def _lost_files(url: str) -> Finding:
+async def _lost_files(url: str) -> list[Finding]:
     async with await connect(url, GUARD) as connection:
         row = await (await connection.execute("select files, owners from pipeline.lost_files_count()")).fetchone()
     assert row is not None
     files, owners = row
     if not files:
-        return Finding("lost files", True, "Storage has the bytes of all files that were read")
-    return Finding(
-        "lost files",
-        False,
-        f"Storage has no bytes of {files} file{'s' if files > 1 else ''} of {owners} "
-        f"user{'s' if owners > 1 else ''}, and their owners were told to upload them again",
-        "See the view pipeline.lost_files. If you can bring the bytes back: "
-        "`pipeline jobs retry --state dead --error-class lost --all`.",
-    )
+        return [Finding("lost files", True, "Storage has the bytes of all files that were read")]
+    return [
+        Finding(
+            "lost files",
+            False,
+            f"Storage has no bytes of {files} file{'s' if files > 1 else ''} of {owners} "
+            f"user{'s' if owners > 1 else ''}, and their owners were told to upload them again",
+            "See the view pipeline.lost_files. If you can bring the bytes back: "
+            "`pipeline jobs retry --state dead --error-class lost --all`.",
+        )
+    ]
 
 
 async def _space(settings: Settings) -> list[Finding]:
