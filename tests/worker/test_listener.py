@@ -228,3 +228,14 @@ async def test_a_listener_that_cannot_work_says_what_to_change(listen, setting, 
 async def test_a_superuser_is_refused(project, listen):
     with pytest.raises(SetupError, match="superuser"):
         await listen(database_url=project.superuser_url)
+
+
+async def test_a_listener_mends_what_is_wrong_in_the_queue_and_says_so(user, listen, watch, caplog):
+    await user.upload("a.md", TEXT)
+    await watch.connection.execute("delete from pipeline.wakeups")
+    await watch.connection.execute("update pipeline.healing set rested_at = '-infinity', position = null")
+    caplog.set_level("WARNING", "pipeline.worker")
+    await listen()
+    assert (await watch.ended(user, "a.md"))["state"] == "completed"
+    healed = [record.healed for record in caplog.records if record.getMessage() == "healed"]
+    assert healed == [{"owners that nobody was woken for": 1}]
