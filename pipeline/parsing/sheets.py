@@ -10,6 +10,7 @@ import csv
 import io
 import re
 import zipfile
+from collections.abc import Callable
 
 from pipeline.errors import Permanent
 from pipeline.parsing.archive import check_archive
@@ -17,6 +18,8 @@ from pipeline.parsing.readers import UNPACKED_PER_TEXT, Options, Text, converted
 from pipeline.parsing.tables import mended
 from pipeline.parsing.text import clean, decode
 
+# The parts that may be changed; the texts of a workbook, often the longest part, are not.
+_CHANGEABLE = re.compile(r"/worksheets/[^/]+\.xml$|workbook\.xml$|^(?:content|styles)\.xml$")
 _HIDDEN = re.compile(rb"(<(?:\w{1,10}:)?(?:row|col)\b[^<>]{0,2000}?)\s(?:hidden|collapsed)=\"(?:1|true)\"")
 _HIDDEN_SHEET = re.compile(rb"<(?:\w{1,10}:)?sheet\b[^<>]{0,2000}?\sstate=\"(?:hidden|veryHidden)\"[^<>]{0,2000}>")
 _STATE = re.compile(rb"\sstate=\"\w+\"")
@@ -79,12 +82,12 @@ def read_csv(data: bytes, options: Options, text: Text) -> None:
     text.page(None, mended(converted(source.encode(), "csv")))
 
 
-def _changed(data: bytes, change) -> bytes:
+def _changed(data: bytes, change: Callable[[str, bytes], bytes]) -> bytes:
     """The archive with some parts changed; the same bytes where none is."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         changed = {}
         for entry in archive.infolist():
-            if entry.filename.endswith(".xml"):
+            if _CHANGEABLE.search(entry.filename):
                 try:
                     before = archive.read(entry)
                 except (zipfile.BadZipFile, EOFError, ValueError):
