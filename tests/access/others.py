@@ -304,7 +304,10 @@ def a_job_leaps_over_a_state(w: World) -> None:
     middle: the guard refuses, whoever asks, and every step that is legal is in the history."""
     w.be("postgres")
     for name, change in (
-        ("own.txt", "state = 'available', finished_at = null"),
+        (
+            "own.txt",
+            "state = 'running', finished_at = null, lease_expires_at = now() + interval '1 hour', claimed_by = 'me'",
+        ),
         ("dead.txt", "state = 'completed', error = null"),
         ("running.txt", "attempt = attempt - 1"),
         ("available.txt", "attempt = 7"),
