@@ -9,9 +9,8 @@ from typing import Any
 import psycopg
 
 from pipeline import app, migrate
-from pipeline.checks import schema
+from pipeline.checks import schema, work
 from pipeline.checks.finding import Finding
-from pipeline.checks.work import work
 from pipeline.database import GUARD, OPERATOR, connect, open_pool
 from pipeline.errors import Misconfigured, SetupError, Throttled
 from pipeline.filestore import AnotherProject, FileStore
@@ -76,7 +75,7 @@ async def _operators(url: str, settings: Settings) -> list[Finding]:
         if not row or not row[0]:
             return []
         whole = await _asked("catalogue", schema.whole(connection))
-        return whole + await _asked("work", work(connection, settings.max_file_size_bytes))
+        return whole + await _asked("work", work.look(connection, settings.max_file_size_bytes))
 
 
 def _from(error: SetupError, name: str) -> Finding:

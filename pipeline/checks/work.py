@@ -53,7 +53,7 @@ select coalesce(u.email, l.owner_id::text, 'everybody'), l.max_file_bytes, b.fil
 """
 
 
-async def work(connection: psycopg.AsyncConnection[Any], max_file_bytes: int) -> list[Finding]:
+async def look(connection: psycopg.AsyncConnection[Any], max_file_bytes: int) -> list[Finding]:
     """Look at jobs, vectors, invariants and quotas. `connection` is the operators'; `max_file_bytes` is what listeners
     with these settings take."""
     return [
