@@ -162,7 +162,18 @@ class Operations:
         return row
 
     async def set_limits(self, owner: UUID | None, values: dict[str, int | None]) -> Row:
-        """Set columns of LIMITS for the owner, or the default; others stay, or are the default's. Returns the row."""
+        """Set columns of LIMITS for the owner, or the default; others stay, or are the default's. Returns the row.
+
+        Raises SetupError for a file size that the bucket does not let through.
+        """
+        size = values.get("max_file_bytes")
+        bucket = await self._one("select file_size_limit from storage.buckets where id = 'documents'")
+        if size is not None and bucket and bucket["file_size_limit"] is not None and size > bucket["file_size_limit"]:
+            raise SetupError(
+                f"The bucket documents takes files of {bucket['file_size_limit']} bytes at most, so that {size} would "
+                "have no effect. Raise the bucket's file size limit first (Storage, in the dashboard), and "
+                "UPLOAD_PIPELINE_MAX_FILE_SIZE_BYTES at the listeners."
+            )
         if owner is not None:
             columns = ", ".join(LIMITS)
             await self._run(

@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 
 from pipeline import app, migrate
-from pipeline.checks import schema
+from pipeline.checks import schema, work
 from pipeline.checks.finding import Finding
 from pipeline.database import GUARD, OPERATOR, connect, open_pool
 from pipeline.errors import Misconfigured, SetupError, Throttled
@@ -53,7 +53,7 @@ async def check(settings: Settings) -> list[Finding]:
                     "Run `pipeline migrate`." if missing else "",
                 )
             )
-            findings += await _asked("catalogue", _operators(migration_url))
+            findings += await _operators(migration_url, settings)
         except SetupError as error:
             findings.append(_from(error, "migrations"))
     return findings
@@ -68,11 +68,14 @@ async def _asked(name: str, answer: Awaitable[list[Finding]]) -> list[Finding]:
         return [Finding(name, False, f"could not be looked at: {said}", "Run `pipeline migrate`.")]
 
 
-async def _operators(url: str) -> list[Finding]:
+async def _operators(url: str, settings: Settings) -> list[Finding]:
     """What only the operators' role sees."""
     async with await connect(url, OPERATOR) as connection:
         row = await (await connection.execute("select to_regnamespace('pipeline') is not null")).fetchone()
-        return await schema.whole(connection) if row and row[0] else []
+        if not row or not row[0]:
+            return []
+        whole = await _asked("catalogue", schema.whole(connection))
+        return whole + await _asked("work", work.look(connection, settings.max_file_size_bytes))
 
 
 def _from(error: SetupError, name: str) -> Finding:
