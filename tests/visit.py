@@ -67,6 +67,8 @@ class Visit:
         except SetupError as error:
             raise pytest.UsageError(str(error)) from None
         config.stash[NAMED] = project
+        if config.args_source is not pytest.Config.ArgsSource.ARGS:
+            config.args = [str(TESTS / file) for files in PARTS.values() for file in files]
         # a stop is a stop, whoever asks for it
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         self.outcomes: defaultdict[str, Counter[str]] = defaultdict(Counter)

@@ -26,7 +26,8 @@ from pipeline.embedded import EmbeddedSupabase
 from pipeline.errors import SetupError
 from supabase import AsyncClient, acreate_client
 from tests.cli.conftest import PIPELINE, clean_environment
-from tests.conftest import SPACE, WORKER_PASSWORD
+from tests.project import SPACE, WORKER_PASSWORD
+from tests.project import Project as AnyProject
 from tests.restore import dump
 from tests.world import User, Watch, lift_quotas, listener_settings, new_user
 
@@ -38,15 +39,8 @@ TEXTS = {
 QUESTIONS = ("deductible for surgery", "days of leave", "butter and milk")
 
 
-class Project:
-    """An embedded project with the password of its worker role, and the commands of an operator on it."""
-
-    def __init__(self, supabase: EmbeddedSupabase) -> None:
-        self.supabase = supabase
-        self.worker_password = WORKER_PASSWORD
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.supabase, name)
+class Project(AnyProject):
+    """An embedded project, and the commands of an operator on it."""
 
     async def command(self, *arguments: str) -> tuple[int, Any]:
         """Exit code, and what the command printed as JSON."""
@@ -54,7 +48,7 @@ class Project:
             UPLOAD_PIPELINE_SUPABASE_URL=self.api_url,
             UPLOAD_PIPELINE_SUPABASE_ANON_KEY=self.anon_key,
             UPLOAD_PIPELINE_SUPABASE_SERVICE_ROLE_KEY=self.service_role_key,
-            UPLOAD_PIPELINE_DATABASE_URL=self.url_as("pipeline_worker", self.worker_password),
+            UPLOAD_PIPELINE_DATABASE_URL=self.worker_url,
             UPLOAD_PIPELINE_MIGRATION_DATABASE_URL=self.db_url,
             UPLOAD_PIPELINE_WORKER_PASSWORD=self.worker_password,
             UPLOAD_PIPELINE_PARSER="local",

@@ -29,7 +29,7 @@ from pipeline.embedded import _gateway
 from pipeline.embedded.gateway.tokens import Keys
 from pipeline.embedded.postgres import SUPERUSER, PostgresServer
 from pipeline.errors import SetupError
-from tests.conftest import SPACE, WORKER_PASSWORD
+from tests.project import SPACE, WORKER_PASSWORD, Project
 from tests.world import Watch, lift_quotas, listener_settings, new_user
 
 DEFAULTS = {
@@ -63,8 +63,8 @@ TEXT = (
 _numbers = itertools.count()
 
 
-class Clone:
-    """A migrated database of its own on the server, with a gateway; it looks like an EmbeddedSupabase."""
+class Clone(Project):
+    """A migrated database of its own on the server, with a gateway."""
 
     def __init__(self, server: PostgresServer, name: str, keys: Keys) -> None:
         self.server, self.name, self.keys = server, name, keys
@@ -79,8 +79,12 @@ class Clone:
         return self.url(role, password=password)
 
     @property
-    def db_url(self) -> str:
+    def db_url(self) -> str:  # type: ignore[override]
         return self.url("postgres")
+
+    @property
+    def worker_url(self) -> str:  # type: ignore[override]
+        return self.url("pipeline_worker", password=self.worker_password)
 
 
 @pytest_asyncio.fixture(scope="module")

@@ -15,8 +15,8 @@ from pipeline import migrate
 from pipeline.checks import Finding, check
 from pipeline.embedded import EmbeddedSupabase
 from pipeline.errors import SetupError
-from tests.conftest import SPACE, WORKER_PASSWORD, Project
 from tests.faults.proxy import Proxy
+from tests.project import SPACE, WORKER_PASSWORD, Project
 from tests.worker.storage_front import DENIED, GONE, INTERNAL, NO_BUCKET, Front, is_download
 from tests.world import Watch, listener_settings, new_user
 
