@@ -81,6 +81,11 @@ class LocalParser:
         async with self._lock:
             await self._running_server()
 
+    @property
+    def server_pid(self) -> int | None:
+        """The fork server's process id, for who measures; None where none runs."""
+        return self._server.pid if self._server else None
+
     async def _parse(self, file: FetchedFile, progress: Progress) -> Parsed:
         ours, theirs = socket.socketpair()
         with contextlib.ExitStack() as open_files:
