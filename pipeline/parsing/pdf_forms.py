@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import html
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from pipeline.parsing.pdf_pages import words
+from pipeline.parsing.pdf_pages import mostly_missing, words
 
 _LABEL = re.compile(r"[^\W\d_]{3,}(?:[ _-][^\W\d_]+)*")
 _YES = frozenset({"yes", "on", "1", "true"})
@@ -24,13 +25,9 @@ _TAG = re.compile(r"<[^>]*>")
 
 def beside(page: Any, shown: str) -> str:
     """The values of the fields and the notes on `page`, a line each, as far as they are not in `shown` already."""
-    have = set(words(shown))
-    lines: dict[str, None] = {}
-    for told, line in (*_fields(page.form_fields or ()), *_notes(page.annotations or ())):
-        found = words(told)
-        if sum(word not in have for word in found) * 2 >= len(found) > 0:
-            lines[line] = None
-    return "\n".join(lines)
+    have = Counter(words(shown))
+    lines = (*_fields(page.form_fields or ()), *_notes(page.annotations or ()))
+    return "\n".join(line for told, line in lines if mostly_missing(told, have))
 
 
 def _fields(fields: Iterable[Any]) -> Iterator[tuple[str, str]]:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from functools import lru_cache
+from itertools import pairwise
+from typing import Any, Protocol
 
 
 class Item(Protocol):
@@ -28,26 +30,66 @@ class Item(Protocol):
 
 # Scripts that are written without spaces: each of their letters is compared by itself.
 _ALONE = "\u0e00-\u0eff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+_ALONE_LETTER = re.compile(f"[{_ALONE}]")
+_RUN = re.compile(r"[^\W_]+")
 _WORD = re.compile(rf"[{_ALONE}]|(?:(?![{_ALONE}])[^\W_])+")
+_EMPTY_FENCE = re.compile(r"\s*(```\w*\s*```)?\s*")
 _NO_LETTER = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\ufffd\ue000-\uf8ff\U000f0000-\U0010ffff]")
 _BAND = 0.1
 """The part of a page, at its top and at its bottom, where running headers and footers stand."""
+_MANY = 0.2
 _RUNNING = 3
 """On so many pages a line is a running one."""
 _EDGE_LINES = 4
+_LETTERS = re.compile(r"[^\W\d_]+")
+_LAST_LETTERS = re.compile(r"[^\W\d_]+$")
+_LINE_END = re.compile(r"-(?=[ \t]*$|[ \t]{2})", re.MULTILINE)
+_LINE_START = re.compile(r"(?:^|[ \t]{2})[ \t]*([^\W\d_]{2,})", re.MULTILINE)
 _MARKS = " \t#*_`>"
 _DELIMITERS = re.compile(r"\|(?:\s*:?-{3,}:?\s*\|)+\s*")
 _NUMBER = re.compile(r"[-+(]?[$€£¥]?\s?\d[\d.,' ]*\s?(?:[%$€£¥)]|[A-Za-z]{1,3})?")
 _YEAR = re.compile(r"(?:19|20)\d\d")
 # What follows a hyphen at the end of a line and is no word by itself: there it only marks the end of the line.
 _ENDING = re.compile(
-    r"[a-z]{0,2}(?:tions?|sions?|ments?|ness|(?:it|nc|gr?aph)(?:y|ies)|[ae]nces?|[ai]bly|tive|tures?|ous|ical|ally|log(?:y|ies))"
+    r"[a-z]{0,2}(?:[ts]ion(?:s|al|ally|ship)?|ments?|ness|(?:it|nc|gr?aph)(?:y|ies)|[ae]nces?|[ai]bl[ey]|tive|tures?|ical|ally|"
+    r"log(?:y|ies))|[a-z]?(?:ings?|ers?|ed|es|ly|al|ous|ic)"
 )
+
+
+@dataclass(frozen=True, slots=True)
+class PageText:
+    """One page as the library gave it; its own object makes each of these anew whenever it is asked."""
+
+    number: int
+    width: float
+    height: float
+    markdown: str
+    text: str
+    items: list[Item]
+    source: Any
+
+    @classmethod
+    def of(cls, page: Any) -> PageText:
+        markdown = page.markdown or ""
+        if _EMPTY_FENCE.fullmatch(markdown):
+            markdown = ""
+        return cls(page.page_num, page.width, page.height, markdown, page.text, page.text_items, page)
 
 
 def words(text: str) -> list[str]:
     """The words that are compared."""
-    return _WORD.findall(text)
+    return (_WORD if _ALONE_LETTER.search(text) else _RUN).findall(text)
+
+
+@lru_cache(maxsize=256)
+def page_words(text: str) -> frozenset[str]:
+    """The words of a whole page, of which several questions are asked while its batch is here."""
+    return frozenset(words(text))
+
+
+def has_foreign_letters(text: str) -> bool:
+    """Whether there are letters of Chinese, Japanese or Thai."""
+    return _ALONE_LETTER.search(text) is not None
 
 
 def readable(text: str) -> bool:
@@ -56,34 +98,35 @@ def readable(text: str) -> bool:
     return not unknown or unknown < sum(map(str.isalnum, text))
 
 
-def turned(items: Sequence[Item]) -> int:
-    """The quarter turn in degrees, clockwise, in which most letters of a page stand: 0, 90, 180 or 270."""
+def turns(page: PageText) -> list[int]:
+    """The quarter turns in degrees, clockwise (90, 180, 270), in which a fifth of a page's letters stand or more."""
     letters: Counter[int] = Counter()
-    for item in items:
-        quarter = round(item.rotation / 90)
-        if abs(item.rotation - quarter * 90) < 2:
-            letters[quarter % 4 * 90] += len(item.text)
-    most = letters.most_common(1)
-    return most[0][0] if most and most[0][1] * 2 > sum(len(item.text) for item in items) else 0
+    for item in page.items:
+        rotation = item.rotation
+        quarter = round(rotation / 90) if rotation else 0
+        letters[quarter % 4 * 90 if abs(rotation - quarter * 90) < 2 else -1] += len(item.text)
+    most = letters.total() * _MANY
+    return [angle for angle in (90, 180, 270) if letters[angle] >= max(1, most)]
 
 
-def lost_lines(markdown: str, text: str, items: Iterable[Item]) -> str:
+def lost_lines(markdown: str, page: PageText) -> str:
     """The lines of the page, with a line feed between them, that are not in its Markdown; in the order of reading."""
     have = Counter(words(markdown))
-    if not Counter(words(text)) - have:
+    if not Counter(words(page.text)) - have:
         return ""
-    lost: list[Item] = []
-    for item in items:
-        found = words(item.text)
-        missing = 0
-        for word in found:
-            if have[word] > 0:
-                have[word] -= 1
-            else:
-                missing += 1
-        if missing * 2 >= len(found) > 0:
-            lost.append(item)
-    return "\n".join(_lines(lost))
+    return "\n".join(_lines([item for item in page.items if mostly_missing(item.text, have)]))
+
+
+def mostly_missing(text: str, have: Counter[str]) -> bool:
+    """Whether half of the words of `text` are not in `have`, from which the others are taken."""
+    found = words(text)
+    missing = 0
+    for word in found:
+        if have[word] > 0:
+            have[word] -= 1
+        else:
+            missing += 1
+    return missing * 2 >= len(found) > 0
 
 
 def _lines(items: Sequence[Item]) -> Iterator[str]:
@@ -117,18 +160,19 @@ class RunningLines:
     seen: dict[tuple[str, int, int], list[int]] = field(default_factory=dict)
     """By text and place: the first page, and the number of pages."""
 
-    def note(self, number: int, height: float, items: Iterable[Item]) -> None:
+    def note(self, page: PageText) -> None:
         """Look at a page; every page of a batch is looked at before one of them is stripped."""
-        for key in set(_edges(height, items)):
-            self.seen.setdefault(key, [number, 0])[1] += 1
+        for key in set(_edges(page)):
+            self.seen.setdefault(key, [page.number, 0])[1] += 1
 
-    def strip(self, number: int, height: float, items: Iterable[Item], markdown: str) -> str:
-        """`markdown` without the running lines that an earlier page had; never without its last word."""
+    def strip(self, page: PageText) -> str:
+        """The page's Markdown without the running lines that an earlier page had; never without its last word."""
         drop = set()
-        for key in _edges(height, items):
-            first, pages = self.seen.get(key, (number, 0))
-            if pages >= _RUNNING and first != number:
+        for key in _edges(page):
+            first, pages = self.seen.get(key, (page.number, 0))
+            if pages >= _RUNNING and first != page.number:
                 drop.add(key[0])
+        markdown = page.markdown
         if not drop:
             return markdown
         lines = markdown.split("\n")
@@ -138,28 +182,74 @@ class RunningLines:
         return kept if words(kept) else markdown
 
 
-def _edges(height: float, items: Iterable[Item]) -> Iterator[tuple[str, int, int]]:
-    for item in items:
-        if item.y < height * _BAND or item.y + item.height > height * (1 - _BAND):
+def _edges(page: PageText) -> Iterator[tuple[str, int, int]]:
+    top, bottom = page.height * _BAND, page.height * (1 - _BAND)
+    for item in page.items:
+        if item.y < top or item.y + item.height > bottom:
             yield item.text.strip(), round(item.x), round(item.y)
 
 
-def hyphens(markdown: str, text: str, known: set[str]) -> str:
-    """`markdown` with the hyphen of `dual-` and `encoder`, on two lines, where `dualencoder` is no word of the file.
+@dataclass(slots=True)
+class Hyphens:
+    """Words that a hyphen divides at the end of a line. The library joins them always, `dual-` and `encoder` too.
 
-    The library joins them always. `known` are the words of the document.
+    A joined word that the document has elsewhere is one. Of the others, those keep their hyphen that have it elsewhere
+    or are made of two words of the document; and nearly all do in a document that seems to divide no other words.
     """
-    ends = set(re.findall(r"([^\W\d_]{2,})-[ \t]*$", text, re.MULTILINE))
-    if not ends:
-        return markdown
-    starts = set(re.findall(r"(?:^|[ \t]{2})[ \t]*([^\W\d_]{2,})", text, re.MULTILINE))
-    for joined in set(words(markdown)) - known:
-        for cut in range(2, len(joined) - 1):
-            first, second = joined[:cut], joined[cut:]
-            if first in ends and second in starts and not _ENDING.fullmatch(second):
+
+    known: set[str] = field(default_factory=set)
+    joined: int = 0
+    familiar: int = 0
+    """So many of the joined words are words of the document."""
+
+    def note(self, page: PageText) -> None:
+        """Look at a page; every page of a batch is looked at before one of them is mended."""
+        self.known.update(page_words(page.text))
+        self.known.update(_hyphenated(page.text))
+        for joined, _, _ in _joined(page):
+            self.joined += 1
+            self.familiar += joined in self.known
+
+    def mend(self, page: PageText, markdown: str) -> str:
+        """`markdown` with the hyphens that belong to words."""
+        for joined, first, second in _joined(page):
+            if joined not in self.known and self._is_two(first, second):
                 markdown = re.sub(rf"\b{joined}\b", f"{first}-{second}", markdown)
-                break
-    return markdown
+        return markdown
+
+    def _is_two(self, first: str, second: str) -> bool:
+        if f"{first}-{second}" in self.known:
+            return True
+        if self.familiar >= 2 or self.joined >= 5:
+            return first in self.known and second in self.known
+        return not _ENDING.fullmatch(second)
+
+
+def _hyphenated(text: str) -> Iterator[str]:
+    """The words with a hyphen inside of a line."""
+    parts = text.split("-")
+    for before, after in pairwise(parts):
+        if before[-1:].isalpha() and after[:1].isalpha():
+            first, second = _LAST_LETTERS.search(before[-40:]), _LETTERS.match(after[:40])
+            if first and second:
+                yield f"{first[0]}-{second[0]}"
+
+
+def _joined(page: PageText) -> list[tuple[str, str, str]]:
+    """The words of the Markdown that are two in the text, with a hyphen at the end of a line between them: the word,
+    and both its parts."""
+    text = page.text
+    found = (_LAST_LETTERS.search(text[max(0, end.start() - 40) : end.start()]) for end in _LINE_END.finditer(text))
+    ends = {end[0] for end in found if end}
+    if not ends:
+        return []
+    starts = set(_LINE_START.findall(text))
+    return [
+        (joined, joined[:cut], joined[cut:])
+        for joined in sorted(page_words(page.markdown) - page_words(text))
+        for cut in range(2, len(joined) - 1)
+        if joined[:cut] in ends and joined[cut:] in starts
+    ]
 
 
 def headless(markdown: str) -> str:
