@@ -16,7 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import Permanent, SetupError, Transient
+from pipeline.errors import Crashed, Permanent, SetupError, Transient
 from pipeline.job import FetchedFile, Page, Parsed
 from pipeline.parsing import Progress, Remember, Turn, at_once, wire
 from pipeline.parsing.text import TOO_MUCH_TEXT
@@ -57,8 +57,9 @@ class LocalParser:
     ) -> Parsed:
         """Parse `file` in a child of its own; `resume`, `remember` and `turn` mean nothing here.
 
-        Raises Permanent for a file that can never be read, and Transient when the child crashed, was killed by a
-        limit or ran out of time. Whatever ends this call, a cancellation too, ends the child and what it started.
+        Raises Permanent for a file that can never be read, Crashed when the child crashed or was killed by a limit, and
+        Transient when it ran out of time. Whatever ends this call, a cancellation too, ends the child and what it
+        started.
         """
         clock = asyncio.timeout(self._settings.parse_timeout_seconds)
         try:
@@ -100,7 +101,7 @@ class LocalParser:
                     open_files.callback(writer.close)
                     kind, pid = await self._receive(reader)
             if kind != wire.STARTED:
-                raise Transient(STOPPED, detail=_how_it_ended(pid))
+                raise Crashed(STOPPED, detail=_how_it_ended(pid))
             return await self._collect(reader, progress)
 
     async def _collect(self, reader: asyncio.StreamReader, progress: Progress) -> Parsed:
@@ -123,13 +124,13 @@ class LocalParser:
                     raise Permanent(message, detail=detail)
                 case wire.DONE, _:
                     if not pages:
-                        raise Transient(STOPPED, detail="the child sent no page")
+                        raise Crashed(STOPPED, detail="the child sent no page")
                     return Parsed(pages, failed)
                 case wire.EXIT, code:
-                    raise Transient(TOO_HUNGRY if code == wire.OUT_OF_MEMORY else STOPPED, detail=_how_it_ended(code))
+                    raise Crashed(TOO_HUNGRY if code == wire.OUT_OF_MEMORY else STOPPED, detail=_how_it_ended(code))
                 case _:
                     break
-        raise Transient(STOPPED, detail="the child sent what no parser sends")
+        raise Crashed(STOPPED, detail="the child sent what no parser sends")
 
     async def _receive(self, reader: asyncio.StreamReader) -> tuple[bytes, Any]:
         # JSON may write one byte of text as six.
@@ -139,7 +140,7 @@ class LocalParser:
         except wire.FrameTooLarge:
             raise Permanent(TOO_MUCH_TEXT) from None
         except (asyncio.IncompleteReadError, ConnectionError, ValueError, RecursionError) as error:
-            raise Transient(STOPPED, detail=f"the child's answer broke off: {type(error).__name__}") from None
+            raise Crashed(STOPPED, detail=f"the child's answer broke off: {type(error).__name__}") from None
 
     def _request(self, file: FetchedFile) -> bytes:
         settings = self._settings

@@ -17,7 +17,7 @@ import pypdf
 
 from pipeline.parsing.pdf_pages import readable
 
-logging.getLogger("pypdf").disabled = True  # what it says of a file is nobody's business
+logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # what it says of a file is for nobody
 
 _ENCODINGS = (b"-EUC-", b"RKSJ-", b"UCS2-", b"UTF16-H", b"UTF16-V", b"B5pc-", b"-B5-", b"-UHC-", b"GBK2K-")
 _STRING = re.compile(rb"\(((?:[^()\\]|\\.)*)\)|<([0-9A-Fa-f\s]+)>", re.DOTALL)
