@@ -27,6 +27,7 @@ import psutil
 from bench.readers import installed
 from pipeline.errors import JobError, SetupError
 from pipeline.job import FetchedFile, Parsed
+from pipeline.parsing import reads_pictures
 from pipeline.parsing.local import LocalParser
 from pipeline.parsing.sniff import sniff
 from pipeline.settings import Settings
@@ -83,13 +84,14 @@ async def measure(
     if not files:
         raise SetupError(f"There are no files in {', '.join(map(str, folders))}.")
     rows = []
-    parser = LocalParser(Settings())
+    settings = Settings()
+    parser = LocalParser(settings)
     with tempfile.TemporaryDirectory(prefix="pipeline-bench-") as scratch:
         try:
             await parser.warm_up()
             for number, (name, path) in enumerate(files, 1):
                 progress(number, len(files), name)
-                rows.append(await _one(parser, name, path, Path(scratch) / "file", others))
+                rows.append(await _one(parser, settings, name, path, Path(scratch) / "file", others))
         finally:
             await parser.close()
     return _summary(rows, worst) | (_compared(rows, before) if before else {})
@@ -103,14 +105,14 @@ def _files(folder: Path) -> Iterator[tuple[str, Path]]:
             yield str(path.relative_to(folder.parent)), path
 
 
-async def _one(parser: LocalParser, name: str, path: Path, copy: Path, others: bool) -> Row:
+async def _one(parser: LocalParser, settings: Settings, name: str, path: Path, copy: Path, others: bool) -> Row:
     data = path.read_bytes()
     copy.write_bytes(data)  # as a listener has it: without its name
     row = Row(name, path.suffix.lower() or "?", "read")
     began = time.perf_counter()
     text = ""
     try:
-        media_type, row.kind = sniff(copy, path.name)
+        media_type, row.kind = sniff(copy, path.name, pictures=reads_pictures(settings))
         parsed, row.mb = await _parsed(parser, FetchedFile(copy, len(data), b"", media_type, row.kind))
         text = "\n".join(page.markdown for page in parsed.pages)
         row.pages, row.failed_pages = len(parsed.pages), len(parsed.failed_pages)

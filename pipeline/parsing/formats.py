@@ -14,6 +14,7 @@ from pipeline.parsing.archive import check_archive
 from pipeline.parsing.html import from_html
 from pipeline.parsing.ole import CompoundFile, Damaged
 from pipeline.parsing.pdf import read_pdf
+from pipeline.parsing.pictures import read_picture
 from pipeline.parsing.readers import NO_TEXT, UNPACKED_PER_TEXT, AnydocFormat, Options, Output, Text, converted
 from pipeline.parsing.sentences import DAMAGED, PROTECTED
 from pipeline.parsing.sniff import kind_of
@@ -229,5 +230,6 @@ _READERS: dict[str, Callable[[bytes, Options, Text], None]] = {
     ".ipynb": notebook.read,
     **dict.fromkeys((".svg", ".fb2", ".xml"), xml.read),
     **dict.fromkeys((".md", ".txt"), _plain),
+    **dict.fromkeys((".png", ".jpg", ".tif"), read_picture),
 }
 EXTENSIONS = frozenset(_READERS)

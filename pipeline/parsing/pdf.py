@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from liteparse._liteparse import LiteParse
 
 from pipeline.errors import Permanent
+from pipeline.parsing.kinds import RIGHTS_MANAGED
 from pipeline.parsing.pdf_forms import beside, xfa_text
 from pipeline.parsing.pdf_pages import (
     Hyphens,
@@ -44,10 +45,6 @@ UNREADABLE = (
     "another program, or upload the document that it was made from."
 )
 CERTIFICATE = "The file is encrypted for the holders of certain certificates. Upload a copy without encryption."
-RIGHTS = (
-    "The file is protected by rights management: only the program that protected it can open it. "
-    "Upload a copy without that protection."
-)
 PORTFOLIO = (
     "This PDF is a portfolio: a folder of other files. Open it in Acrobat, save the files in it and upload them one by "
     "one."
@@ -94,7 +91,7 @@ def _refusal(data: bytes, said: str) -> Permanent:
     if b"Adobe.PubSec" in handlers:
         return Permanent(CERTIFICATE, detail=said[:500])
     if handlers & {b"MicrosoftIRMServices", b"Adobe.APS", b"EBX_HANDLER", b"FOPN_fLock", b"FOPN_foweb"}:
-        return Permanent(RIGHTS, detail=said[:500])
+        return Permanent(RIGHTS_MANAGED, detail=said[:500])
     return Permanent(PROTECTED if "password" in said or "encrypt" in said else DAMAGED, detail=said[:500])
 
 
@@ -239,7 +236,7 @@ class _Pdf:
         if len(words(shown)) > _FEW_WORDS:
             return False
         if _WRAPPED.search(self.data):
-            raise Permanent(RIGHTS)
+            raise Permanent(RIGHTS_MANAGED)
         if any(_COLLECTION.search(part) for part in _structure(self.data)):
             raise Permanent(PORTFOLIO)
         if any(page.source.form_fields for page in pages) or (words(shown) and "adobe" not in shown.casefold()):
