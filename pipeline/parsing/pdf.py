@@ -7,6 +7,7 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from liteparse._liteparse import LiteParse
@@ -24,6 +25,7 @@ from pipeline.parsing.pdf_pages import (
     mostly_missing,
     readable,
     turns,
+    upright_columns,
     words,
 )
 from pipeline.parsing.pdf_second import SecondReader
@@ -182,6 +184,8 @@ class _Pdf:
 
     def _markdown(self, page: PageText, sideways: str) -> str:
         """All that the page says; `sideways` is what of it lies on its side."""
+        if columns := upright_columns(page):
+            page = replace(page, markdown=columns)
         lost = lost_lines(f"{page.markdown}\n{sideways}", page)
         markdown = headless(self.hyphens.mend(page, self.running.strip(page)))
         parts = (markdown, sideways, lost, beside(page.source, page.text), self._second_opinion(page))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -35,6 +36,12 @@ _RUN = re.compile(r"[^\W_]+")
 _WORD = re.compile(rf"[{_ALONE}]|(?:(?![{_ALONE}])[^\W_])+")
 _EMPTY_FENCE = re.compile(r"\s*(```\w*\s*```)?\s*")
 _NO_LETTER = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\ufffd\ue000-\uf8ff\U000f0000-\U0010ffff]")
+_SOME_LETTERS = 1000
+_SOME_CELLS = 30
+_MANY_SCRIPTS = 4
+_EAST_ASIAN = frozenset(
+    ["CJK", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA", "HANGUL", "BOPOMOFO", "FULLWIDTH", "IDEOGRAPHIC"]
+)
 _BAND = 0.1
 """The part of a page, at its top and at its bottom, where running headers and footers stand."""
 _MANY = 0.2
@@ -93,9 +100,58 @@ def has_foreign_letters(text: str) -> bool:
 
 
 def readable(text: str) -> bool:
-    """Whether most characters of `text` are letters of a script, and not numbers of glyphs that only its font knows."""
+    """Whether most characters of `text` are letters of a script, and not numbers of glyphs that only its font knows.
+
+    Those numbers can stand for letters too, of ever other scripts.
+    """
+    if text.isascii() and text.isprintable():
+        return True
     unknown = len(_NO_LETTER.findall(text))
-    return not unknown or unknown < sum(map(str.isalnum, text))
+    if unknown and unknown >= sum(map(str.isalnum, text)):
+        return False
+    letters = [letter for letter in text if letter.isalpha()]
+    foreign = [letter for letter in letters if not letter.isascii()][:_SOME_LETTERS]
+    if len(foreign) < 20 or len(foreign) < min(len(letters), _SOME_LETTERS) / 2:
+        return True
+    scripts = Counter(_script(letter) for letter in foreign)
+    often = [script for script, count in scripts.items() if count >= len(foreign) * 0.03]
+    return len(often) < _MANY_SCRIPTS or scripts.most_common(1)[0][1] > len(foreign) * 0.6
+
+
+def _script(letter: str) -> str:
+    name = unicodedata.name(letter, "").partition(" ")[0]
+    return "CJK" if name in _EAST_ASIAN else name
+
+
+def upright_columns(page: PageText) -> str:
+    """The text of a page that is written from top to bottom, in columns from right to left; empty for any other.
+
+    The library reads such a page across: its items are rows of letters that stand far apart, and the rows are tight.
+    """
+    cells: list[tuple[float, float, float, str]] = []
+    apart = letters = 0
+    for item in page.items:
+        text = item.text
+        if not has_foreign_letters(text) or item.rotation:
+            continue
+        step = item.width / len(text)
+        letters += len(text)
+        apart += len(text) if len(text) == 1 or step > item.height * 1.4 else 0
+        cells += ((item.x + step * (i + 0.5), item.y, item.height, letter) for i, letter in enumerate(text))
+    if letters < _SOME_CELLS or apart < letters * 0.7:
+        return ""
+    columns: list[list[tuple[float, float, float, str]]] = []
+    for cell in sorted(cells, reverse=True):
+        if columns and columns[-1][0][0] - cell[0] < cell[2] * 0.6:
+            columns[-1].append(cell)
+        else:
+            columns.append([cell])
+    for column in columns:
+        column.sort(key=lambda cell: cell[1])
+    tight = sum(below[1] - above[1] < above[2] * 1.3 for column in columns for above, below in pairwise(column))
+    if tight < letters * 0.6:
+        return ""
+    return "\n".join("".join(cell[3] for cell in column) for column in columns)
 
 
 def turns(page: PageText) -> list[int]:
