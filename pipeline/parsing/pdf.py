@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import re
 import zlib
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,7 @@ from pipeline.parsing.pdf_pages import (
     headless,
     lost_lines,
     mostly_missing,
+    page_words,
     readable,
     turns,
     upright_columns,
@@ -67,7 +67,7 @@ _WRAPPED = re.compile(rb"MicrosoftIRMServices|/EncryptedPayload")
 _OUR_FAULT = re.compile(r"os error|permission denied|no such file|conversion error|unsupported file format")
 _FEW_WORDS = 200
 """A page that stands for something that it is not itself has no more."""
-_SPARSE_LETTERS = 3000
+_SPARSE_LETTERS = 800
 _SOME_GLYPHS = 50
 _LARGEST_LOOK = 4_000_000
 
@@ -186,7 +186,7 @@ class _Pdf:
         """All that the page says; `sideways` is what of it lies on its side."""
         if columns := upright_columns(page):
             page = replace(page, markdown=columns)
-        lost = lost_lines(f"{page.markdown}\n{sideways}", page)
+        lost = lost_lines(f"{page.markdown}\n{sideways}" if sideways else page.markdown, page)
         markdown = headless(self.hyphens.mend(page, self.running.strip(page)))
         parts = (markdown, sideways, lost, beside(page.source, page.text), self._second_opinion(page))
         return "\n\n".join(part for part in parts if part)
@@ -195,7 +195,7 @@ class _Pdf:
         """By page, the Markdown of the text that lies on its side, where it is a large part: the library makes Markdown
         of upright text alone, so such pages are turned and read once more."""
         directions = {page.number: angles for page in pages if (angles := turns(page))}
-        have = {page.number: Counter(words(page.markdown)) for page in pages if page.number in directions}
+        have = {page.number: page_words(page.markdown).copy() for page in pages if page.number in directions}
         found = dict.fromkeys(directions, "")
         for angle in (90, 180, 270):
             numbers = [number for number, angles in directions.items() if angle in angles]
@@ -225,9 +225,10 @@ class _Pdf:
         letters = sum(map(str.isalnum, page.text))
         missing = sparse and second.glyphs(page.number) > letters * 3 + _SOME_GLYPHS
         if not missing and not asked:
+            second.gained(False)
             return ""
         other = second.text(page.number)
-        have = Counter(words(page.text))
+        have = page_words(page.text).copy()
         lines = "\n".join(line for line in other.splitlines() if mostly_missing(line, have))
         second.gained(bool(lines))
         if missing and sum(map(str.isalnum, other)) < letters * 2 + _SOME_GLYPHS:
@@ -290,7 +291,7 @@ def _is_sparse(page: PageText) -> bool:
         return False
     area = min(shown.width, page.width) * min(shown.height, page.height)
     letters = sum(item.width * item.height for item in page.items)
-    return area > page.width * page.height * 0.2 and letters < area * 0.08
+    return area > page.width * page.height * 0.2 and letters < area * 0.03
 
 
 def _page_of(fault: object) -> int:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import html
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from pipeline.parsing.pdf_pages import mostly_missing, words
+from pipeline.parsing.pdf_pages import mostly_missing, page_words, words
 
 _LABEL = re.compile(r"[^\W\d_]{3,}(?:[ _-][^\W\d_]+)*")
 _YES = frozenset({"yes", "on", "1", "true"})
@@ -25,8 +24,10 @@ _TAG = re.compile(r"<[^>]*>")
 
 def beside(page: Any, shown: str) -> str:
     """The values of the fields and the notes on `page`, a line each, as far as they are not in `shown` already."""
-    have = Counter(words(shown))
-    lines = (*_fields(page.form_fields or ()), *_notes(page.annotations or ()))
+    lines = [*_fields(page.form_fields or ()), *_notes(page.annotations or ())]
+    if not lines:
+        return ""
+    have = page_words(shown).copy()
     return "\n".join(line for told, line in lines if mostly_missing(told, have))
 
 

@@ -89,9 +89,9 @@ def words(text: str) -> list[str]:
 
 
 @lru_cache(maxsize=256)
-def page_words(text: str) -> frozenset[str]:
-    """The words of a whole page, of which several questions are asked while its batch is here."""
-    return frozenset(words(text))
+def page_words(text: str) -> Counter[str]:
+    """The words of a whole page, of which several questions are asked while its batch is here. Not to be changed."""
+    return Counter(words(text))
 
 
 def has_foreign_letters(text: str) -> bool:
@@ -104,11 +104,11 @@ def readable(text: str) -> bool:
 
     Those numbers can stand for letters too, of ever other scripts.
     """
-    if text.isascii() and text.isprintable():
-        return True
     unknown = len(_NO_LETTER.findall(text))
     if unknown and unknown >= sum(map(str.isalnum, text)):
         return False
+    if len(text) - len(text.encode("ascii", "ignore")) < max(20, len(text) / 4):
+        return True
     letters = [letter for letter in text if letter.isalpha()]
     foreign = [letter for letter in letters if not letter.isascii()][:_SOME_LETTERS]
     if len(foreign) < 20 or len(foreign) < min(len(letters), _SOME_LETTERS) / 2:
@@ -167,9 +167,10 @@ def turns(page: PageText) -> list[int]:
 
 def lost_lines(markdown: str, page: PageText) -> str:
     """The lines of the page, with a line feed between them, that are not in its Markdown; in the order of reading."""
-    have = Counter(words(markdown))
-    if not Counter(words(page.text)) - have:
+    have, shown = page_words(markdown), page_words(page.text)
+    if all(have[word] >= count for word, count in shown.items()):
         return ""
+    have = have.copy()
     return "\n".join(_lines([item for item in page.items if mostly_missing(item.text, have)]))
 
 
@@ -260,9 +261,10 @@ class Hyphens:
 
     def note(self, page: PageText) -> None:
         """Look at a page; every page of a batch is looked at before one of them is mended."""
-        self.known.update(page_words(page.text))
-        self.known.update(_hyphenated(page.text))
-        for joined, _, _ in _joined(page):
+        divided = _joined(page)
+        parts = {part for _, first, second in divided for part in (first, second)}
+        self.known.update(page_words(page.text).keys() - parts, _hyphenated(page.text))
+        for joined, _, _ in divided:
             self.joined += 1
             self.familiar += joined in self.known
 
@@ -302,7 +304,7 @@ def _joined(page: PageText) -> list[tuple[str, str, str]]:
     starts = set(_LINE_START.findall(text))
     return [
         (joined, joined[:cut], joined[cut:])
-        for joined in sorted(page_words(page.markdown) - page_words(text))
+        for joined in sorted(page_words(page.markdown).keys() - page_words(text).keys())
         for cut in range(2, len(joined) - 1)
         if joined[:cut] in ends and joined[cut:] in starts
     ]

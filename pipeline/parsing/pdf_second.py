@@ -19,9 +19,11 @@ from pipeline.parsing.pdf_pages import readable
 
 logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # what it says of a file is for nobody
 
-_ENCODINGS = (b"-EUC-", b"RKSJ-", b"UCS2-", b"UTF16-H", b"UTF16-V", b"B5pc-", b"-B5-", b"-UHC-", b"GBK2K-")
+_ENCODINGS = (b"-EUC-", b"RKSJ-", b"UCS2-H", b"UCS2-V", b"UTF16-H", b"UTF16-V", b"B5pc-", b"-B5-", b"-UHC-", b"GBK2K-")
 _STRING = re.compile(rb"\(((?:[^()\\]|\\.)*)\)|<([0-9A-Fa-f\s]+)>", re.DOTALL)
-_LARGEST_CONTENT = 5_000_000
+_LARGEST_CONTENT = 1_000_000
+_LARGEST_GUESS = 1_000_000
+"""Of a larger file it is too slow to ask without a hint."""
 _SECONDS = 20.0
 """The most processor time that it takes for one file."""
 _TRIES = 3
@@ -49,15 +51,18 @@ class SecondReader:
     def text(self, number: int) -> str:
         """The text of page `number`, from 1."""
         with self._clock():
-            text = self._page(number).extract_text()
-            return text if readable(text) else ""
+            page = self._page(number)
+            if len(_content(page)) <= _LARGEST_CONTENT:
+                text = page.extract_text()
+                return text if readable(text) else ""
         return ""
 
     def glyphs(self, number: int) -> int:
         """About how many glyphs page `number` shows, whether they are letters or not."""
+        if len(self._data) > _LARGEST_GUESS or self._in_vain >= _TRIES:
+            return 0
         with self._clock():
-            contents = self._page(number).get_contents()
-            content = contents.get_data() if contents is not None else b""
+            content = _content(self._page(number))
             if len(content) > _LARGEST_CONTENT:
                 return 0
             plain = wide = 0
@@ -86,3 +91,8 @@ class SecondReader:
                 yield
         finally:
             self._spent += time.process_time() - began
+
+
+def _content(page: pypdf.PageObject) -> bytes:
+    contents = page.get_contents()
+    return contents.get_data() if contents is not None else b""
