@@ -29,7 +29,7 @@ XML = ("application/xml", ".xml")
 MARKDOWN = ("text/markdown", ".md")
 CSV = ("text/csv", ".csv")
 TEXT = ("text/plain", ".txt")
-PICTURES = {mime: (mime, ending) for mime, ending in (("image/png", ".png"), ("image/jpeg", ".jpg"), ("image/tiff", ".tif"))}
+PICTURES = {
     "image/png": ("image/png", ".png"),
     "image/jpeg": ("image/jpeg", ".jpg"),
     "image/tiff": ("image/tiff", ".tif"),

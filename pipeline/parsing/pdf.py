@@ -30,6 +30,7 @@ from pipeline.parsing.pdf_pages import (
 )
 from pipeline.parsing.pdf_second import SecondReader
 from pipeline.parsing.sentences import DAMAGED, PROTECTED
+from pipeline.parsing.text import has_words
 
 if TYPE_CHECKING:
     from pipeline.parsing.readers import Options, Text
@@ -219,7 +220,7 @@ class _Pdf:
         stay missing."""
         second = self.second
         sparse = _is_sparse(page)
-        asked = (sparse or has_foreign_letters(page.text)) and second.worth_asking
+        asked = (sparse or second.of_use or has_foreign_letters(page.text)) and second.worth_asking
         if not sparse and not asked:
             return ""
         letters = sum(map(str.isalnum, page.text))
@@ -289,6 +290,8 @@ def _is_sparse(page: PageText) -> bool:
     shown = page.source.content_bounds
     if shown is None or len(page.text) > _SPARSE_LETTERS:
         return False
+    if not has_words(page.text):
+        return True
     area = min(shown.width, page.width) * min(shown.height, page.height)
     letters = sum(item.width * item.height for item in page.items)
     return area > page.width * page.height * 0.2 and letters < area * 0.03

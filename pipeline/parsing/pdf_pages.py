@@ -134,10 +134,12 @@ def upright_columns(page: PageText) -> str:
         text = item.text
         if not has_foreign_letters(text) or item.rotation:
             continue
+        count = len("".join(text.split()))
+        letters += count
+        apart += count if count == 1 or item.width / count > item.height * 1.4 else 0
         step = item.width / len(text)
-        letters += len(text)
-        apart += len(text) if len(text) == 1 or step > item.height * 1.4 else 0
-        cells += ((item.x + step * (i + 0.5), item.y, item.height, letter) for i, letter in enumerate(text))
+        shown = ((i, letter) for i, letter in enumerate(text) if not letter.isspace())
+        cells += ((item.x + step * (i + 0.5), item.y, item.height, letter) for i, letter in shown)
     if letters < _SOME_CELLS or apart < letters * 0.7:
         return ""
     columns: list[list[tuple[float, float, float, str]]] = []

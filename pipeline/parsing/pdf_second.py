@@ -39,6 +39,8 @@ class SecondReader:
         self._file: pypdf.PdfReader | None = None
         self._spent = 0.0
         self._in_vain = 0
+        self.of_use = False
+        """Whether it found something on an earlier page."""
         self._hinted: bool | None = None
 
     @property
@@ -75,6 +77,7 @@ class SecondReader:
     def gained(self, something: bool) -> None:
         """Tell whether the last page's text was of use."""
         self._in_vain = 0 if something else self._in_vain + 1
+        self.of_use = self.of_use or something
 
     def _page(self, number: int) -> pypdf.PageObject:
         if self._spent > _SECONDS:

@@ -210,12 +210,15 @@ def chinese_font_outside() -> bytes:
 
 def vertical_japanese() -> bytes:
     columns = ["膝の手術の自己負担額は", "五万円です毎年の届け出", "が必要です保険の説明書"]
-    cells = [
-        b"BT /F 12 Tf 1 0 0 1 %d %d Tm %s ET" % (400 - 24 * c, 700 - 12 * r, _two_bytes(letter))
-        for r in range(len(columns[0]))
-        for c, letter in enumerate(column[r] for column in columns)
+    rows = [
+        b"BT /F 12 Tf 1 0 0 1 300 %d Tm [%s] TJ ET"
+        % (
+            700 - 12 * n,
+            b" -1000 ".join(b"<%s>" % letter.encode("utf-16-be").hex().encode() for letter in reversed(row)),
+        )
+        for n, row in enumerate(zip(*columns, strict=True))
     ]
-    return pages([b"\n".join(cells)], font=_font_with_table(6), more=[_table("".join(columns))])
+    return pages([b"\n".join(rows)], font=_font_with_table(6), more=[_table("".join(columns))])
 
 
 def divided_words() -> bytes:
