@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.common import JsonOption, print_json, run, say
+from cli.common import JsonOption, notice, print_json, run, say
 from pipeline.errors import SetupError
 
 FOLDER = Path(__file__).resolve().parent.parent / "bench"
@@ -19,7 +19,7 @@ FOLDER = Path(__file__).resolve().parent.parent / "bench"
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
-    help="Measure latency, gateway, uploads, retrieval, queue and providers, each on a temporary project.\n\n"
+    help="Measure latency, gateway, uploads, retrieval, queue, providers and parsing, without touching any project.\n\n"
     "Example: `pipeline bench latency`",
 )
 
@@ -177,3 +177,32 @@ def policies(
     Example: `pipeline bench policies --owners 100 --chunks 10000`
     """
     _measure("policies", json, markdown, owners=owners, chunks=chunks, runs=runs)
+
+
+@app.command("parse")
+def parse(
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="FOLDER...", exists=True, help="Folders of files of any kind, or files.")
+    ],
+    worst: Annotated[int, typer.Option(min=0, help="List so many of the files that lose most.")] = 20,
+    before: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="The --json of an earlier run: what is read better and worse?"),
+    ] = None,
+    others: Annotated[
+        bool, typer.Option(help="Measure all other readers that are installed, not the judge alone.")
+    ] = True,
+    json: JsonOption = False,
+) -> None:
+    """How many of the words in any files the local parser finds, beside other readers; its time and its memory.
+
+    The judge of PDFs is poppler's pdftotext; what is not installed is left out.
+
+    Example: `pipeline bench parse ~/Documents --worst 50`
+    """
+
+    def progress(number: int, total: int, name: str) -> None:
+        if number % 50 == 0 or number == total:
+            notice(f"{number} of {total}: {name}")
+
+    _measure("parse", json, True, folders=folders, worst=worst, before=before, others=others, progress=progress)

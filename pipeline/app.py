@@ -23,7 +23,7 @@ from pipeline.guard import database_name, database_url, guard, require, whole
 from pipeline.http import http_port, wake_ups_alone
 from pipeline.limiter import Account, fingerprint
 from pipeline.listener import wake_ups
-from pipeline.parsing import Parser
+from pipeline.parsing import Parser, reads_pictures
 from pipeline.process import Processor, sweep_leftovers
 from pipeline.queries import Queries
 from pipeline.settings import Settings
@@ -145,7 +145,7 @@ async def run_listener(settings: Settings, *, stop: asyncio.Event, ready: Callab
         fallback = make_fallback(settings)
         if fallback is not None:
             stack.push_async_callback(fallback.close)
-        storage = Storage(settings.supabase_url, key, settings.max_file_size_bytes)
+        storage = Storage(settings.supabase_url, key, settings.max_file_size_bytes, pictures=reads_pictures(settings))
         stack.push_async_callback(storage.close)
         pool = open_pool(url, size=min(settings.concurrency + 2, 10))
         stack.push_async_callback(pool.close)

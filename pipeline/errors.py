@@ -3,6 +3,7 @@
     PipelineError
     ├── JobError                 one attempt of one job ended without a result
     │   ├── Transient            try again later with backoff; counts a failure
+    │   │   └── Crashed          the same, of a parser that the file ended; the second time it is the file's fault
     │   ├── Lost                 Storage has the file's row and not its bytes; counts a failure
     │   ├── Throttled            a provider asked us to slow down; counts no failure
     │   ├── OverBudget           there is no money left for it before a certain day; counts no failure
@@ -49,6 +50,11 @@ class Transient(JobError):
 
 class Lost(JobError):
     """Storage has the row of this version and does not hand out its bytes, while it hands out others'."""
+
+
+class Crashed(Transient):
+    """The process that read the file ended without a result. Once that may have had another cause, but the bytes of a
+    job are always the same: the second time the job is dead."""
 
 
 class Throttled(JobError):

@@ -78,7 +78,9 @@ class Parsed:
 
     @property
     def page_count(self) -> int:
-        return len(self.pages) + len(self.failed_pages)
+        """How many pages were looked at; one of which only a part could be read is one."""
+        numbered = {page.number for page in self.pages if page.number is not None}
+        return len(self.pages) + len(self.failed_pages.keys() - numbered)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from pipeline.errors import JobError
 from pipeline.estimate import pages
 from pipeline.job import FetchedFile
 from pipeline.operations import Operations, Row
+from pipeline.parsing import reads_pictures
 from pipeline.parsing.local import LocalParser
 from pipeline.parsing.sniff import sniff
 from pipeline.settings import Settings
@@ -159,7 +160,7 @@ async def _quote(settings: Settings, parser: LocalParser, embedder: app.Embedder
 
     guess = 0
     try:
-        media_type, extension = sniff(path, path.name)
+        media_type, extension = sniff(path, path.name, pictures=reads_pictures(settings))
         guess = pages(path, media_type)
         with tempfile.TemporaryDirectory(prefix="pipeline-estimate-") as folder:
             copy = Path(folder, f"file{extension}")

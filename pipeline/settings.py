@@ -56,7 +56,12 @@ class Settings(BaseSettings):
     fallback_parser: Literal["none", "local"] = Field(
         "none", description="who reads the files while llamaparse is down or refuses its key"
     )
-    ocr: bool = Field(False, description="let the local parser read scanned pages (needs tessdata)")
+    ocr: bool = Field(False, description="let the local parser read scanned pages and pictures (needs tessdata)")
+    ocr_languages: str = Field(
+        "eng",
+        pattern=r"^[A-Za-z0-9_]+(\+[A-Za-z0-9_]+)*$",
+        description="what scanned pages are written in, in Tesseract's codes with a plus between them: eng+deu",
+    )
     tessdata_path: Path | None = Field(None, description="the folder with the languages that OCR knows")
 
     embedder: Literal["local", "openai"] = Field("local", description="who makes the vectors")

@@ -69,7 +69,8 @@ def role_of(key: str) -> str | None:
 class Storage:
     """The project's Storage, read with the service key. Methods raise Unread where it refuses or does not answer."""
 
-    def __init__(self, supabase_url: str, key: str, max_bytes: int) -> None:
+    def __init__(self, supabase_url: str, key: str, max_bytes: int, *, pictures: bool = False) -> None:
+        """`pictures` is whether the parser reads them."""
         self.url = supabase_url.rstrip("/")
         self.account = Account(PROVIDER, "fetch", "", fingerprint(PROVIDER, key, self.url))
         self.role = role_of(key)
@@ -79,7 +80,7 @@ class Storage:
             headers=key_headers(key) | {"accept-encoding": "identity"},
             timeout=httpx.Timeout(30, connect=10),
         )
-        self._max_bytes = max_bytes
+        self._max_bytes, self._pictures = max_bytes, pictures
 
     async def close(self) -> None:
         await self._client.aclose()
@@ -95,7 +96,7 @@ class Storage:
         for past_caches in (False, True):
             matches, size, sha256 = await self._download(job, path, past_caches=past_caches)
             if matches:
-                media_type, extension = sniff(path, job.name)
+                media_type, extension = sniff(path, job.name, pictures=self._pictures)
                 return FetchedFile(path, size, sha256, media_type, extension)
             sizes.add(size)
         replaced = Throttled(

@@ -16,6 +16,7 @@ import psycopg
 from pipeline import faults
 from pipeline.erasure import Eraser
 from pipeline.errors import (
+    Crashed,
     JobError,
     LeaseLost,
     Lost,
@@ -259,6 +260,8 @@ class Worker:
                 error_class = "permanent"
             case Lost():
                 error_class = "lost"
+            case Crashed():
+                error_class = "crash"
             case Throttled():
                 error_class, retry_after = "throttled", error.retry_after
             case Misconfigured():

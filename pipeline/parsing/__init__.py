@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
+from importlib.util import find_spec
 from typing import Protocol, TypeGuard, runtime_checkable
 
 from pipeline.job import FetchedFile, Parsed
+from pipeline.settings import Settings
 
 Progress = Callable[[float], Awaitable[None]]
 """Called with the fraction done, 0.0 to 1.0; may raise LeaseLost, which must be let through."""
@@ -24,6 +26,11 @@ async def at_once() -> None:
 def is_job_id(told: object) -> TypeGuard[str]:
     """Whether a provider's job id is one: it becomes a part of addresses and notifications."""
     return isinstance(told, str) and re.fullmatch(r"[A-Za-z0-9_-]{1,200}", told) is not None
+
+
+def reads_pictures(settings: Settings) -> bool:
+    """Whether pictures are documents here: OCR is on, and Pillow is installed, which `pip install '.[ocr]'` does."""
+    return settings.ocr and settings.parser == "local" and find_spec("PIL") is not None
 
 
 class Parser(Protocol):

@@ -8,28 +8,22 @@ import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from liteparse._liteparse import LiteParse
-
 from pipeline.errors import Permanent
 from pipeline.parsing import mail, notebook, old_word, outlook, sheets, xml
 from pipeline.parsing.archive import check_archive
 from pipeline.parsing.html import from_html
 from pipeline.parsing.ole import CompoundFile, Damaged
+from pipeline.parsing.pdf import read_pdf
+from pipeline.parsing.pictures import read_picture
 from pipeline.parsing.readers import NO_TEXT, UNPACKED_PER_TEXT, AnydocFormat, Options, Output, Text, converted
 from pipeline.parsing.sentences import DAMAGED, PROTECTED
 from pipeline.parsing.sniff import kind_of
 from pipeline.parsing.tables import mended
 from pipeline.parsing.text import decode, has_words
 
-PDF_BATCH = 50  # pages held at once; progress is told after each batch
 _MAX_SLIDES = 500
 _MAX_COPIED = 1_000_000_000  # bytes of what all slides share, over all slides
 
-NEEDS_OCR = (
-    "This PDF is a scan: its pages are pictures, without text. Reading it needs OCR (text recognition), which is "
-    "switched off here; an operator switches it on with UPLOAD_PIPELINE_OCR=true. "
-    "Or upload a version with a text layer."
-)
 NO_SLIDE_TEXT = "There is no text in this presentation: its slides are empty, or are pictures."
 
 
@@ -39,75 +33,6 @@ def read(data: bytes, options: Options, output: Output) -> None:
     _READERS[options.extension](data, options, text)
     if not text.words:
         raise Permanent(NO_TEXT)
-
-
-_EMPTY_FENCE = re.compile(r"\s*(```\w*\s*```)?\s*")
-
-
-def _pdf(data: bytes, options: Options, text: Text) -> None:
-    # In a file that has rubbish before its header all offsets count from the header.
-    start = data.find(b"%PDF-", 0, 1024)
-    data = data[start:] if start > 0 else data
-    try:
-        blank = _pdf_pages(data, options, text)
-        if not text.words:
-            # Pages that are all alike look like nothing but running headers; then these are the text.
-            blank = _pdf_pages(data, options, text, keep_headers_footers=True)
-        pictures = _pictures(data, blank) if blank else []
-    except (RuntimeError, ValueError) as error:
-        raise _pdf_problem(error) from None
-    if not text.words and pictures:
-        raise Permanent(NEEDS_OCR if not options.ocr else "No text could be recognised in this scan.")
-    for number in pictures:
-        text.output.failed_page(number, "The page is a picture without text; reading it needs OCR.")
-
-
-def _pdf_pages(data: bytes, options: Options, text: Text, *, keep_headers_footers: bool = False) -> list[int]:
-    """Send the pages that have text, and return the numbers of the others."""
-    parser = LiteParse(
-        output_format="markdown",
-        image_mode="off",
-        quiet=True,
-        continue_on_page_error=True,
-        max_pages=options.max_pages,
-        num_workers=1,
-        keep_headers_footers=keep_headers_footers,
-        ocr_enabled=options.ocr,
-        ocr_language=options.ocr_language if options.ocr else None,
-        tessdata_path=options.tessdata_path if options.ocr else None,
-        ocr_failure_fatal=False,
-    )
-    blank: list[int] = []
-    session = parser.open_batch_session_bytes(data, PDF_BATCH)
-    total = session.total_pages
-    if total > options.max_pages:
-        raise Permanent(f"The file has {total} pages; {options.max_pages} are allowed here. Upload it in parts.")
-    while (batch := session.next_batch()) is not None:
-        for page in batch.result.pages:
-            markdown = page.markdown or ""
-            if _EMPTY_FENCE.fullmatch(markdown) or not text.page(page.page_num, markdown):
-                blank.append(page.page_num)
-        for fault in batch.result.page_errors or ():
-            text.output.failed_page(_page_of(fault), "The page is damaged.")
-        text.output.progress(batch.end_page / max(total, 1))
-    return blank
-
-
-def _page_of(fault: object) -> int:
-    number = getattr(fault, "page_num", None) or getattr(fault, "page_number", None) or 0
-    return int(number)
-
-
-def _pictures(data: bytes, pages: list[int]) -> list[int]:
-    """Those of `pages` that show something, though they hold no text."""
-    looker = LiteParse(ocr_enabled=False, quiet=True, target_pages=",".join(map(str, pages)), max_pages=len(pages))
-    seen = looker.is_complex_bytes(data)
-    return [page.page_number for page in seen if set(page.reasons) - {"no-text", "sparse-text"}]
-
-
-def _pdf_problem(error: Exception) -> Permanent:
-    said = str(error).lower()
-    return Permanent(PROTECTED if "password" in said or "encrypt" in said else DAMAGED, detail=str(error)[:500])
 
 
 def _zipped(data: bytes, options: Options, text: Text) -> None:
@@ -292,7 +217,7 @@ _FORMATS: dict[str, AnydocFormat] = {
     ".docx": "docx", ".odt": "odt", ".odp": "odp", ".epub": "epub", ".ppt": "ppt", ".rtf": "rtf",
 }  # fmt: skip
 _READERS: dict[str, Callable[[bytes, Options, Text], None]] = {
-    ".pdf": _pdf,
+    ".pdf": read_pdf,
     ".pptx": _slides,
     **dict.fromkeys((".xlsx", ".ods"), sheets.read),
     ".xls": sheets.read_old,
@@ -305,5 +230,6 @@ _READERS: dict[str, Callable[[bytes, Options, Text], None]] = {
     ".ipynb": notebook.read,
     **dict.fromkeys((".svg", ".fb2", ".xml"), xml.read),
     **dict.fromkeys((".md", ".txt"), _plain),
+    **dict.fromkeys((".png", ".jpg", ".tif"), read_picture),
 }
 EXTENSIONS = frozenset(_READERS)

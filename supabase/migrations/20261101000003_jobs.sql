@@ -100,8 +100,8 @@ create table pipeline.jobs (
   lease_expires_at timestamptz,
   error            text,
   error_class      text constraint error_class_is_known
-                   check (error_class in ('transient', 'lost', 'throttled', 'permanent', 'configuration', 'budget',
-                                          'lease_expired', 'cancelled', 'superseded', 'deleted')),
+                   check (error_class in ('transient', 'crash', 'lost', 'throttled', 'permanent', 'configuration',
+                                          'budget', 'lease_expired', 'cancelled', 'superseded', 'deleted')),
   error_detail     text,
   created_at       timestamptz not null default pipeline.now(),
   started_at       timestamptz,

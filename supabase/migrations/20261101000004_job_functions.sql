@@ -412,24 +412,33 @@ create function pipeline.fail(job_id bigint, attempt integer, error_class text, 
   set search_path = ''
 as $$
 declare
-  costs constant integer := case when fail.error_class in ('transient', 'lost') then 1 else 0 end;
+  costs constant integer := case when fail.error_class in ('transient', 'crash', 'lost') then 1 else 0 end;
+  again boolean := false;
   new_state text;
 begin
-  if fail.error_class not in ('transient', 'lost', 'throttled', 'permanent', 'configuration', 'budget') then
+  if fail.error_class not in ('transient', 'crash', 'lost', 'throttled', 'permanent', 'configuration', 'budget') then
     raise exception using errcode = 'invalid_parameter_value', message = format('%L is no class of failure.', fail.error_class);
   end if;
+  if fail.error_class = 'crash' then
+    -- The bytes of a job are always the same: what ends the parser twice would end it for ever.
+    select j.failures > 0 into again
+      from pipeline.jobs j
+     where j.id = fail.job_id
+       and exists (select from pipeline.job_events e where e.job_id = j.id and e.error_class = 'crash');
+  end if;
   update pipeline.jobs j
-     set state = case when fail.error_class = 'permanent' or j.failures + costs >= s.max_failures and costs = 1
+     set state = case when fail.error_class = 'permanent' or again or j.failures + costs >= s.max_failures and costs = 1
                       then 'dead' else 'available' end,
          failures = j.failures + costs,
          available_at = pipeline.now() + case fail.error_class
            when 'transient' then coalesce(fail.retry_after, pipeline.backoff(j.failures + 1))
+           when 'crash' then coalesce(fail.retry_after, pipeline.backoff(j.failures + 1))
            when 'lost' then coalesce(fail.retry_after, pipeline.backoff(j.failures + 1))
            when 'throttled' then coalesce(fail.retry_after, interval '30 seconds') * (1 + 0.2 * pg_catalog.random())
            when 'budget' then coalesce(fail.retry_after, interval '1 hour') + interval '1 minute' * pg_catalog.random()
            else coalesce(fail.retry_after, interval '60 seconds') end,
-         finished_at = case when fail.error_class = 'permanent' or j.failures + costs >= s.max_failures and costs = 1
-                            then pipeline.now() end,
+         finished_at = case when fail.error_class = 'permanent' or again
+                              or j.failures + costs >= s.max_failures and costs = 1 then pipeline.now() end,
          claimed_by = null, lease_expires_at = null,
          error_class = fail.error_class, error_detail = fail.error_detail,
          error = case when fail.error_class = 'lost' and j.failures + 1 >= s.max_failures
@@ -442,7 +451,8 @@ end
 $$;
 comment on function pipeline.fail is
   'Ends an attempt without a result and returns the job''s new state, or null when the lease is lost. Classes: transient '
-  'and lost (count a failure), throttled, configuration and budget (count none), permanent (dead at once).';
+  'and lost (count a failure), crash (counts one, and the second is the file''s fault: dead), throttled, configuration and '
+  'budget (count none), permanent (dead at once).';
 
 create function pipeline.release(job_ids bigint[], attempts integer[])
   returns setof bigint

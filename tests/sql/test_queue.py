@@ -125,6 +125,7 @@ async def test_an_expired_lease_counts_a_failure_and_the_last_one_kills(db):
     [
         ("transient", "available", 1),
         ("lost", "available", 1),
+        ("crash", "available", 1),
         ("throttled", "available", 0),
         ("configuration", "available", 0),
         ("permanent", "dead", 0),
@@ -139,6 +140,32 @@ async def test_each_class_of_failure_costs_what_it_says(db, error_class, state, 
     assert (row["failures"], row["error"]) == (failures, "why")
     assert row["later"] or state == "dead"
     assert await db.claim() == []
+
+
+async def test_a_second_crash_of_the_same_file_is_the_files_fault(db):
+    await db.upload(await db.sign_up(), "a.txt")
+    states = []
+    for hours, error_class in enumerate(("transient", "crash", "crash"), 1):
+        [job] = await db.claim()
+        row = await db.one("select pipeline.fail(%s, %s, %s, 'why')", job["id"], job["attempt"], error_class)
+        states.append(row["fail"])
+        await db.move_time(f"{hours} hours")
+    assert states == ["available", "available", "dead"]
+
+
+async def test_a_retry_after_two_crashes_may_crash_once_more(db):
+    owner = await db.sign_up()
+    await db.upload(owner, "a.txt")
+    states = []
+    for hours in range(1, 5):
+        [job] = await db.claim()
+        row = await db.one("select pipeline.fail(%s, %s, 'crash', 'why')", job["id"], job["attempt"])
+        states.append(row["fail"])
+        await db.move_time(f"{hours} hours")
+        if row["fail"] == "dead":
+            async with db.as_user(owner) as connection:
+                await connection.execute("select public.retry_job(%s)", (job["id"],))
+    assert states == ["available", "dead"] * 2
 
 
 async def test_retry_after_is_honoured(db):
