@@ -1,6 +1,6 @@
 -- All that the migrations make, part by part: what `pipeline check` compares a database with, and what
 -- `pipeline migrate` puts back. Written by `make catalogue`; a change of the schema is read here as a diff.
--- migrations 798da096175eb784
+-- migrations 90abc96b5332f09f
 
 --: bucket documents
 --= "private"
@@ -1483,8 +1483,8 @@ comment on function pipeline.examine_files(pg_catalog.text,integer,boolean) is '
 comment on function pipeline.examine_vectors(pg_catalog.text,integer,boolean,pg_catalog.text) is 'Looks for chunks without a vector in the space (or the active one) in the next so many documents; fix has their jobs done again, which buys only what is missing.'
 
 --: comment on function pipeline.fail(bigint,integer,pg_catalog.text,pg_catalog.text,pg_catalog.text,interval)
---= "Ends an attempt without a result and returns the job's new state, or null when the lease is lost. Classes: transient and lost (count a failure), throttled, configuration and budget (count none), permanent (dead at once)."
-comment on function pipeline.fail(bigint,integer,pg_catalog.text,pg_catalog.text,pg_catalog.text,interval) is 'Ends an attempt without a result and returns the job''s new state, or null when the lease is lost. Classes: transient and lost (count a failure), throttled, configuration and budget (count none), permanent (dead at once).'
+--= "Ends an attempt without a result and returns the job's new state, or null when the lease is lost. Classes: transient and lost (count a failure), crash (counts one, and the second is the file's fault: dead), throttled, configuration and budget (count none), permanent (dead at once)."
+comment on function pipeline.fail(bigint,integer,pg_catalog.text,pg_catalog.text,pg_catalog.text,interval) is 'Ends an attempt without a result and returns the job''s new state, or null when the lease is lost. Classes: transient and lost (count a failure), crash (counts one, and the second is the file''s fault: dead), throttled, configuration and budget (count none), permanent (dead at once).'
 
 --: comment on function pipeline.files_of(pg_catalog.uuid,integer)
 --= "The first names in the owner's folder."
@@ -2159,8 +2159,8 @@ alter table pipeline.erasures add constraint erasures_owner_id_key UNIQUE (owner
 alter table pipeline.erasures add constraint erasures_pkey PRIMARY KEY (id)
 
 --: constraint error_class_is_known on pipeline.jobs
---= "CHECK ((error_class = ANY (ARRAY['transient'::text, 'lost'::text, 'throttled'::text, 'permanent'::text, 'configuration'::text, 'budget'::text, 'lease_expired'::text, 'cancelled'::text, 'superseded'::text, 'deleted'::text])))"
-alter table pipeline.jobs add constraint error_class_is_known CHECK ((error_class = ANY (ARRAY['transient'::text, 'lost'::text, 'throttled'::text, 'permanent'::text, 'configuration'::text, 'budget'::text, 'lease_expired'::text, 'cancelled'::text, 'superseded'::text, 'deleted'::text])))
+--= "CHECK ((error_class = ANY (ARRAY['transient'::text, 'crash'::text, 'lost'::text, 'throttled'::text, 'permanent'::text, 'configuration'::text, 'budget'::text, 'lease_expired'::text, 'cancelled'::text, 'superseded'::text, 'deleted'::text])))"
+alter table pipeline.jobs add constraint error_class_is_known CHECK ((error_class = ANY (ARRAY['transient'::text, 'crash'::text, 'lost'::text, 'throttled'::text, 'permanent'::text, 'configuration'::text, 'budget'::text, 'lease_expired'::text, 'cancelled'::text, 'superseded'::text, 'deleted'::text])))
 
 --: constraint failures_are_counted on pipeline.jobs
 --= "CHECK ((failures >= 0))"
@@ -4163,7 +4163,7 @@ end
 $function$
 
 --: function pipeline.fail(bigint,integer,text,text,text,interval)
---= "(job_id bigint, attempt integer, error_class text, error text, error_detail text DEFAULT NULL::text, retry_after interval DEFAULT NULL::interval) returns text, plpgsql, volatile, definer, cost 100 rows 0, search_path=\"\", body 9b1c2355d1a87c7930eeb207f66302dd"
+--= "(job_id bigint, attempt integer, error_class text, error text, error_detail text DEFAULT NULL::text, retry_after interval DEFAULT NULL::interval) returns text, plpgsql, volatile, definer, cost 100 rows 0, search_path=\"\", body 94143287b7c65e5f25f69a1501270009"
 CREATE OR REPLACE FUNCTION pipeline.fail(job_id bigint, attempt integer, error_class text, error text, error_detail text DEFAULT NULL::text, retry_after interval DEFAULT NULL::interval)
  RETURNS text
  LANGUAGE plpgsql
@@ -4171,24 +4171,33 @@ CREATE OR REPLACE FUNCTION pipeline.fail(job_id bigint, attempt integer, error_c
  SET search_path TO ''
 AS $function$
 declare
-  costs constant integer := case when fail.error_class in ('transient', 'lost') then 1 else 0 end;
+  costs constant integer := case when fail.error_class in ('transient', 'crash', 'lost') then 1 else 0 end;
+  again boolean := false;
   new_state text;
 begin
-  if fail.error_class not in ('transient', 'lost', 'throttled', 'permanent', 'configuration', 'budget') then
+  if fail.error_class not in ('transient', 'crash', 'lost', 'throttled', 'permanent', 'configuration', 'budget') then
     raise exception using errcode = 'invalid_parameter_value', message = format('%L is no class of failure.', fail.error_class);
   end if;
+  if fail.error_class = 'crash' then
+    -- The bytes of a job are always the same: what ends the parser twice would end it for ever.
+    select j.failures > 0 into again
+      from pipeline.jobs j
+     where j.id = fail.job_id
+       and exists (select from pipeline.job_events e where e.job_id = j.id and e.error_class = 'crash');
+  end if;
   update pipeline.jobs j
-     set state = case when fail.error_class = 'permanent' or j.failures + costs >= s.max_failures and costs = 1
+     set state = case when fail.error_class = 'permanent' or again or j.failures + costs >= s.max_failures and costs = 1
                       then 'dead' else 'available' end,
          failures = j.failures + costs,
          available_at = pipeline.now() + case fail.error_class
            when 'transient' then coalesce(fail.retry_after, pipeline.backoff(j.failures + 1))
+           when 'crash' then coalesce(fail.retry_after, pipeline.backoff(j.failures + 1))
            when 'lost' then coalesce(fail.retry_after, pipeline.backoff(j.failures + 1))
            when 'throttled' then coalesce(fail.retry_after, interval '30 seconds') * (1 + 0.2 * pg_catalog.random())
            when 'budget' then coalesce(fail.retry_after, interval '1 hour') + interval '1 minute' * pg_catalog.random()
            else coalesce(fail.retry_after, interval '60 seconds') end,
-         finished_at = case when fail.error_class = 'permanent' or j.failures + costs >= s.max_failures and costs = 1
-                            then pipeline.now() end,
+         finished_at = case when fail.error_class = 'permanent' or again
+                              or j.failures + costs >= s.max_failures and costs = 1 then pipeline.now() end,
          claimed_by = null, lease_expires_at = null,
          error_class = fail.error_class, error_detail = fail.error_detail,
          error = case when fail.error_class = 'lost' and j.failures + 1 >= s.max_failures
