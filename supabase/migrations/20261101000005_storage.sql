@@ -159,7 +159,7 @@ begin
       message = 'No folder or file can be called "." or "..": please rename it and upload it again.';
   end if;
 
-  new_files := (not placeholder and (known.id is null or known.owner_id <> user_id))::integer;
+  new_files := (not placeholder and known.owner_id is distinct from user_id)::integer;
   if stays and not placeholder then
     loop
       insert into pipeline.documents as d (owner_id, object_id, object_version, bucket_id, name, size, created_at, updated_at)

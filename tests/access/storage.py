@@ -157,9 +157,9 @@ def a_file_is_left_that_belongs_to_nobody(w: World) -> None:
     """Whoever has the service key stores a file in no user's folder, so that no rule knows its owner: refused."""
     w.be("service_role")
     for name in (
+        f"{w.alice}",
         "x.txt",
         "shared/x.txt",
-        f"{w.alice}",
         "00000000-0000-4000-8000-00000000dead/x.txt",
         f"{w.alice}x/x.txt",
     ):
@@ -250,8 +250,10 @@ def the_bucket_is_opened_or_widened(w: World) -> None:
 @attack
 def a_user_stores_more_than_her_quota(w: World) -> None:
     """A user uploads more files a day, larger ones, more of them or more bytes than she may, also past the permission
-    check and under another's name: each is refused, and counts for the owner of the folder."""
+    check and under another's name: each is refused, and counts for the owner of the folder and for nobody else."""
     w.be("postgres")
+    others = "select owner_id, uploads, files, bytes from pipeline.upload_days where owner_id <> %s order by owner_id"
+    before = w.sql(others, w.mallory)
     w.sql(
         "insert into pipeline.limits (owner_id, uploads_per_day, max_file_bytes, max_documents, max_stored_bytes) "
         "values (%s, 7, 1000, 6, 1800)",
@@ -264,16 +266,24 @@ def a_user_stores_more_than_her_quota(w: World) -> None:
         w.write(f"{w.mallory}/one.txt", owner=w.mallory, size=1000)
     with w.refused(match="6 files already"):
         w.write(f"{w.mallory}/two.txt", owner=w.alice, size=1)
+    w.be(w.mallory)
+    w.remove(f"{w.mallory}/one.txt")
+    with w.works():
+        with w.aside():
+            w.write(f"{w.mallory}/one.txt", version="1", owner=w.mallory)
+        w.be("service_role")
+        w.write(f"{w.mallory}/one.txt", owner=w.mallory, size=1000)
     w.be("postgres")
-    w.sql("update pipeline.limits set max_documents = 100 where owner_id = %s", w.mallory)
+    assert w.sql(others, w.mallory) == before
+    w.sql("update pipeline.limits set max_documents = 100, uploads_per_day = 8 where owner_id = %s", w.mallory)
     w.be("service_role")
     with w.refused(match="together"):
         w.write(f"{w.mallory}/two.txt", owner=w.mallory, size=1000)
     w.write(f"{w.mallory}/two.txt", owner=w.mallory, size=1)
-    with w.refused(match="limit of uploads for today (7)"):
+    with w.refused(match="limit of uploads for today (8)"):
         w.write(f"{w.mallory}/three.txt", owner=w.alice, size=1)
     w.be(w.mallory)
-    with w.refused(match="limit of uploads for today (7)"):
+    with w.refused(match="limit of uploads for today (8)"):
         w.write(f"{w.mallory}/three.txt", version="1", owner=w.mallory)
     w.be(w.alice)
     w.write(f"{w.alice}/three.txt", version="1", owner=w.alice)

@@ -328,6 +328,9 @@ async def test_files_have_a_largest_size_a_number_and_a_size_together(db, user):
     await db.upload(user, "c.txt", b"x" * 20)
     with refused("You have 3 files already"):
         await db.dry_run(user, "d.txt")
+    check = "update storage.objects set version = '1' where name = %s"
+    async with db.admin.transaction(force_rollback=True):
+        await db.run(check, f"{user}/a.txt")  # an overwrite needs no room for another file
     await db.run("update pipeline.limits set max_documents = 1 where owner_id = %s", user)
     await db.run(
         "update storage.objects set name = %s, version = gen_random_uuid()::text where name = %s",
