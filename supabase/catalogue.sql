@@ -1,6 +1,6 @@
 -- All that the migrations make, part by part: what `pipeline check` compares a database with, and what
 -- `pipeline migrate` puts back. Written by `make catalogue`; a change of the schema is read here as a diff.
--- migrations 90abc96b5332f09f
+-- migrations bb6898018fce135f
 
 --: bucket documents
 --= "private"
@@ -5166,7 +5166,7 @@ end
 $function$
 
 --: function pipeline.object_written()
---= "() returns trigger, plpgsql, volatile, definer, cost 100 rows 0, search_path=\"\", body 2627bf3252b3d68dc77319e14007a729"
+--= "() returns trigger, plpgsql, volatile, definer, cost 100 rows 0, search_path=\"\", body 7c6c984330ac8a18cdc1a89bf1363bbb"
 CREATE OR REPLACE FUNCTION pipeline.object_written()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -5220,7 +5220,7 @@ begin
       message = 'No folder or file can be called "." or "..": please rename it and upload it again.';
   end if;
 
-  new_files := (not placeholder and (known.id is null or known.owner_id <> user_id))::integer;
+  new_files := (not placeholder and known.owner_id is distinct from user_id)::integer;
   if stays and not placeholder then
     loop
       insert into pipeline.documents as d (owner_id, object_id, object_version, bucket_id, name, size, created_at, updated_at)
