@@ -24,11 +24,16 @@ FIXES = {
     "a document whose file is gone": "is hidden, and purged by a listener",
     "a user who is gone": "is erased by a listener, with all files",
     "a document that lacks vectors": "has its job done again, which buys what is missing",
+    "a document that lacks vectors, and whose newer version failed": "stays: retry its job, or upload the file again",
     "a file of nobody": "stays: its first folder is no user's id; move or remove it with Storage",
     "a row that is in use": "stays: somebody held it for long; run the command again",
 }
 """What may be found, and what `fix` does about it; what the healing finds is mended by it."""
-LEFT = ("a file of nobody", "a row that is in use")
+LEFT = (
+    "a document that lacks vectors, and whose newer version failed",
+    "a file of nobody",
+    "a row that is in use",
+)
 """Problems that stay."""
 _GONE = ("a document whose file is gone", "a user who is gone")
 _MANY = 20
@@ -54,6 +59,7 @@ class Report:
     looked_at: dict[str, int] = field(default_factory=dict[str, int])
     documents_gone: int = 0
     chunks_without_vector: int = 0
+    users_gone: set[str] = field(default_factory=set[str])
 
     def add(self, problem: str, subject: str) -> None:
         self.found[problem] += 1
@@ -97,17 +103,16 @@ class Doctor:
 
     async def _walk(self, report: Report, name: str, function: str, rows: int, *, fix: bool) -> None:
         place: str | None = None
-        users: set[str] = set()
         while True:
             place, looked_at, problems, subjects = await self._step(report, function, place, rows, fix=fix)
             report.looked_at[name] = report.looked_at.get(name, 0) + looked_at
             for problem, subject in zip(problems, subjects, strict=True):
                 report.documents_gone += name == "documents" and problem in _GONE
                 if problem == "a user who is gone":
-                    if subject in users or subject in report.examples.get(problem, ()):
+                    if subject in report.users_gone:
                         continue
-                    users.add(subject)
-                elif problem == "a document that lacks vectors":
+                    report.users_gone.add(subject)
+                elif problem.startswith("a document that lacks vectors"):
                     subject, _, chunks = subject.partition(" ")
                     report.chunks_without_vector += int(chunks)
                 report.add(problem, subject)

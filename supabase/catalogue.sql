@@ -1,6 +1,6 @@
 -- All that the migrations make, part by part: what `pipeline check` compares a database with, and what
 -- `pipeline migrate` puts back. Written by `make catalogue`; a change of the schema is read here as a diff.
--- migrations bb6898018fce135f
+-- migrations 72114e160f41f1fd
 
 --: bucket documents
 --= "private"
@@ -4111,7 +4111,7 @@ end
 $function$
 
 --: function pipeline.examine_vectors(text,integer,boolean,text)
---= "(after text, max_rows integer DEFAULT 100, fix boolean DEFAULT false, space text DEFAULT NULL::text) returns pipeline.examined, plpgsql, volatile, cost 100 rows 0, search_path=\"\", body 9cad2bb8ef612c491e3f2e636e7cf005"
+--= "(after text, max_rows integer DEFAULT 100, fix boolean DEFAULT false, space text DEFAULT NULL::text) returns pipeline.examined, plpgsql, volatile, cost 100 rows 0, search_path=\"\", body 5d4e1e1f0793001fe3d908f744f09e61"
 CREATE OR REPLACE FUNCTION pipeline.examine_vectors(after text, max_rows integer DEFAULT 100, fix boolean DEFAULT false, space text DEFAULT NULL::text)
  RETURNS pipeline.examined
  LANGUAGE plpgsql
@@ -4126,19 +4126,23 @@ begin
     raise exception using errcode = 'undefined_object', message = coalesce(format('There is no embedding space %L.', space), 'No embedding space is active.');
   end if;
   with page as materialized (
-    select d.id, d.published_job_id from pipeline.documents d
+    select d.id, d.published_job_id, d.published_version = d.object_version as newest from pipeline.documents d
      where after is null or d.id > after::uuid
      order by d.id
      limit max_rows
   ),
   judged as materialized (
-    select p.id, n.chunks
+    select p.id, p.newest, n.chunks
       from page p cross join lateral (select pipeline.chunks_without_vector(p.id, wanted) as chunks) n
      where p.published_job_id is not null and n.chunks > 0
+       -- What is on its way is no problem of the active space.
+       and (examine_vectors.space is not null
+            or (select true from pipeline.jobs j
+                 where j.document_id = p.id and j.state in ('available', 'running') limit 1) is null)
   )
   -- The subject is the document and how many chunks it is about.
   select case when (select count(*) from page) = max_rows then (select p.id::text from page p order by p.id desc limit 1) end,
-         (select count(*) from page), array_agg('a document that lacks vectors'::text order by j.id),
+         (select count(*) from page), array_agg('a document that lacks vectors' || case when j.newest then '' else ', and whose newer version failed' end order by j.id),
          array_agg(format('%s %s', j.id, j.chunks) order by j.id)
     into examined
     from judged j;
@@ -4148,7 +4152,7 @@ begin
         from unnest(examined.subjects) as u (subject)
         join pipeline.documents d on d.id = split_part(u.subject, ' ', 1)::uuid
         join pipeline.jobs j on j.id = d.published_job_id
-       -- A newer version has a job of its own, and a job that has not ended is on its way.
+       -- The bytes of an older version are no longer there.
        where d.published_version = d.object_version and j.state in ('completed', 'dead', 'cancelled')
        order by d.id
     loop

@@ -191,19 +191,23 @@ begin
     raise exception using errcode = 'undefined_object', message = coalesce(format('There is no embedding space %L.', space), 'No embedding space is active.');
   end if;
   with page as materialized (
-    select d.id, d.published_job_id from pipeline.documents d
+    select d.id, d.published_job_id, d.published_version = d.object_version as newest from pipeline.documents d
      where after is null or d.id > after::uuid
      order by d.id
      limit max_rows
   ),
   judged as materialized (
-    select p.id, n.chunks
+    select p.id, p.newest, n.chunks
       from page p cross join lateral (select pipeline.chunks_without_vector(p.id, wanted) as chunks) n
      where p.published_job_id is not null and n.chunks > 0
+       -- What is on its way is no problem of the active space.
+       and (examine_vectors.space is not null
+            or (select true from pipeline.jobs j
+                 where j.document_id = p.id and j.state in ('available', 'running') limit 1) is null)
   )
   -- The subject is the document and how many chunks it is about.
   select case when (select count(*) from page) = max_rows then (select p.id::text from page p order by p.id desc limit 1) end,
-         (select count(*) from page), array_agg('a document that lacks vectors'::text order by j.id),
+         (select count(*) from page), array_agg('a document that lacks vectors' || case when j.newest then '' else ', and whose newer version failed' end order by j.id),
          array_agg(format('%s %s', j.id, j.chunks) order by j.id)
     into examined
     from judged j;
@@ -213,7 +217,7 @@ begin
         from unnest(examined.subjects) as u (subject)
         join pipeline.documents d on d.id = split_part(u.subject, ' ', 1)::uuid
         join pipeline.jobs j on j.id = d.published_job_id
-       -- A newer version has a job of its own, and a job that has not ended is on its way.
+       -- The bytes of an older version are no longer there.
        where d.published_version = d.object_version and j.state in ('completed', 'dead', 'cancelled')
        order by d.id
     loop

@@ -179,7 +179,7 @@ async def test_chunks_without_a_vector_are_bought_again_and_nothing_else(db):
     [job] = await db.claim(5)
     assert job["document_id"] == lost["document_id"] and job["attempt"] == 2
     assert await db.all("select content from pipeline.chunks order by 1") == before, "searchable meanwhile"
-    assert (await Doctor(db.admin).fix(await Doctor(db.admin).look())).found != {}
+    assert (await Doctor(db.admin).look()).found == {}, "it is on its way"
     texts = ["one", "two", "three"] if lost["content"] != "four" else ["four"]
     bought = await db.one("select count(*) as n from pipeline.embeddings")
     await db.publish(job, texts)
