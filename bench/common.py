@@ -17,9 +17,9 @@ from pathlib import Path
 
 import httpx
 
-from pipeline import migrate
-from pipeline.database import connect
+from pipeline.db.connection import connect
 from pipeline.embedded.postgres import PostgresServer
+from pipeline.operate import migrate
 
 ROOT = Path(__file__).resolve().parent.parent
 PIPELINE = [sys.executable, "-m", "cli.main"]

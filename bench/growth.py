@@ -16,9 +16,9 @@ from typing import Any
 import psycopg
 
 from bench import common
-from pipeline import migrate
+from pipeline.db.queries import SCHEMA_VERSION
 from pipeline.embedded.postgres import SUPERUSER, PostgresServer
-from pipeline.queries import SCHEMA_VERSION
+from pipeline.operate import migrate
 
 _PASSWORD = "bench"
 _OWNERS = 1000

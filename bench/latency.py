@@ -23,8 +23,8 @@ import psycopg
 
 from bench import common
 from pipeline.app import make_embedder, make_parser
-from pipeline.chunking import chunk
-from pipeline.database import LISTENER, connect
+from pipeline.chunks.cutting import chunk
+from pipeline.db.connection import LISTENER, connect
 from pipeline.job import FetchedFile
 from pipeline.settings import Settings
 

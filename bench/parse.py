@@ -26,10 +26,10 @@ import psutil
 
 from bench.readers import installed
 from pipeline.errors import JobError, SetupError
+from pipeline.files.sniff import sniff
 from pipeline.job import FetchedFile, Parsed
-from pipeline.parsing import reads_pictures
-from pipeline.parsing.local import LocalParser
-from pipeline.parsing.sniff import sniff
+from pipeline.local.parser import LocalParser
+from pipeline.providers.parser import reads_pictures
 from pipeline.settings import Settings
 
 FEWEST_WORDS = 20

@@ -21,7 +21,7 @@ import httpx
 import openai
 
 from bench.common import PIPELINE, ROOT, User, dev, folder, sign_up
-from pipeline.database import connect
+from pipeline.db.connection import connect
 
 REQUESTS, TOKENS = 3_000, 1_000_000
 """A minute."""

@@ -26,7 +26,7 @@ from rank_bm25 import BM25Okapi
 
 from bench import common, search_timing
 from pipeline.embedded.postgres import PostgresServer
-from pipeline.embedding.local import LocalEmbedder
+from pipeline.local.model import LocalEmbedder
 
 DATA = Path(__file__).parent / "data"
 AT = 10

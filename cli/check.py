@@ -20,7 +20,7 @@ def check(json: JsonOption = False) -> None:
 
     Example: `pipeline check`
     """
-    from pipeline import checks
+    from pipeline.operate import checks
 
     # What the pool would say of a database that does not answer is a finding already.
     logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)

@@ -9,8 +9,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from cli.common import DatabaseOption, JsonOption, notice, operator_url, out, print_json, run, say
-from pipeline.doctor import FIXES, LEFT, Doctor, Progress, Report
-from pipeline.operations import Operations
+from pipeline.operate.doctor import FIXES, LEFT, Doctor, Progress, Report
+from pipeline.operate.operations import Operations
 from pipeline.settings import load
 
 _SAY_EVERY = 10_000

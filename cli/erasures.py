@@ -12,7 +12,7 @@ from rich.table import Table
 from cli.common import DatabaseOption, JsonOption, operator_url, out, print_json, run, say
 from cli.tables import age
 from pipeline.errors import SetupError
-from pipeline.operations import Operations, Row
+from pipeline.operate.operations import Operations, Row
 from pipeline.settings import load
 
 app = typer.Typer(

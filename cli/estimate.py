@@ -14,7 +14,7 @@ from cli.common import DatabaseOption, JsonOption, notice, operator_url, out, pr
 from cli.costs import dollars
 from cli.ingest import collect
 from pipeline.app import accounts
-from pipeline.money import Money, Quote, quotes
+from pipeline.operate.money import Money, Quote, quotes
 from pipeline.settings import load
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from pipeline.embedded.fakes.llamaparse import FakeLlamaParse, Plan
 from pipeline.embedded.fakes.openai import FakeOpenAI
-from pipeline.http import PATH, bound
+from pipeline.files.sniff import sniff
 from pipeline.job import FetchedFile
-from pipeline.parsing.local import LocalParser
-from pipeline.parsing.sniff import sniff
+from pipeline.local.parser import LocalParser
+from pipeline.queue.webhook import PATH, bound
 from pipeline.settings import load
 
 SPACE = "text-embedding-3-small-1536"

@@ -30,7 +30,7 @@ from cli.names import readable
 from cli.tables import health_line, jobs_table, warnings
 from pipeline.errors import SetupError
 from pipeline.job import State
-from pipeline.operations import Operations, Row
+from pipeline.operate.operations import Operations, Row
 from pipeline.settings import load
 
 app = typer.Typer(

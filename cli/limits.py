@@ -10,7 +10,7 @@ from rich.table import Table
 
 from cli.common import DatabaseOption, JsonOption, operator_url, out, print_json, run, say
 from pipeline.errors import SetupError
-from pipeline.operations import LIMITS, Operations, Row
+from pipeline.operate.operations import LIMITS, Operations, Row
 from pipeline.settings import load
 
 app = typer.Typer(

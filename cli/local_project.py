@@ -12,8 +12,8 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline import migrate
 from pipeline.embedded import EmbeddedSupabase
+from pipeline.operate import migrate
 from pipeline.settings import PREFIX, Settings, load
 
 SPACE = "all-MiniLM-L6-v2-int8-384"

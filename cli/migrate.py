@@ -10,13 +10,13 @@ import typer
 from psycopg.conninfo import conninfo_to_dict
 
 from cli.common import DatabaseOption, JsonOption, notice, operator_url, print_json, run, say
-from pipeline import migrate as migrations
-from pipeline.catalogue.adopt import adopt, adoptable
-from pipeline.catalogue.mend import Mended, mend
-from pipeline.database import MIGRATION, connect
-from pipeline.doctor import chunks_without_vector
+from pipeline.db.connection import MIGRATION, connect
 from pipeline.errors import SetupError
-from pipeline.preflight import NotReady
+from pipeline.operate import migrate as migrations
+from pipeline.operate.catalogue.adopt import adopt, adoptable
+from pipeline.operate.catalogue.mend import Mended, mend
+from pipeline.operate.doctor import chunks_without_vector
+from pipeline.operate.preflight import NotReady
 from pipeline.settings import load
 
 _NAMED = 20

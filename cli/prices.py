@@ -13,7 +13,7 @@ from rich.table import Table
 
 from cli.common import DatabaseOption, JsonOption, operator_url, out, print_json, run, say
 from pipeline.errors import SetupError
-from pipeline.money import Money, Row
+from pipeline.operate.money import Money, Row
 from pipeline.settings import load
 
 

@@ -10,8 +10,8 @@ from rich.table import Table
 
 from cli.common import DatabaseOption, JsonOption, operator_url, out, print_json, run, say
 from pipeline.errors import SetupError
-from pipeline.money import Money, Row
-from pipeline.providers import SERVICE
+from pipeline.operate.money import Money, Row
+from pipeline.providers.answers import SERVICE
 from pipeline.settings import load
 
 app = typer.Typer(

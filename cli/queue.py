@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cli.common import DatabaseOption, JsonOption, operator_url, print_json, run, say
-from pipeline.operations import Operations, Row
+from pipeline.operate.operations import Operations, Row
 from pipeline.settings import load
 
 

@@ -14,21 +14,21 @@ from importlib.metadata import PackageNotFoundError, version
 import psycopg
 
 from pipeline import faults
-from pipeline.database import LISTENER, open_pool, refusal
-from pipeline.embedding import Embedder
-from pipeline.erasure import Eraser
+from pipeline.db.connection import LISTENER, open_pool, refusal
+from pipeline.db.guard import database_name, database_url, guard, require, whole
+from pipeline.db.queries import Queries
 from pipeline.errors import JobError, SetupError
-from pipeline.filestore import AnotherProject, FileStore
-from pipeline.guard import database_name, database_url, guard, require, whole
-from pipeline.http import http_port, wake_ups_alone
-from pipeline.limiter import Account, fingerprint
-from pipeline.listener import wake_ups
-from pipeline.parsing import Parser, reads_pictures
-from pipeline.process import Processor, sweep_leftovers
-from pipeline.queries import Queries
+from pipeline.providers.embedder import Embedder
+from pipeline.providers.limiter import Account, fingerprint
+from pipeline.providers.parser import Parser, reads_pictures
+from pipeline.queue.erasure import Eraser
+from pipeline.queue.notifications import wake_ups
+from pipeline.queue.webhook import http_port, wake_ups_alone
+from pipeline.queue.worker import Worker
 from pipeline.settings import Settings
-from pipeline.storage import Storage
-from pipeline.worker import Worker
+from pipeline.work.filestore import AnotherProject, FileStore
+from pipeline.work.journey import Processor, sweep_leftovers
+from pipeline.work.storage import Storage
 
 _log = logging.getLogger(__name__)
 _SEEN_SECONDS = 10.0
@@ -56,12 +56,12 @@ def make_embedder(settings: Settings) -> Embedder:
     """The embedder that the settings name; raises SetupError when its key is missing."""
     match settings.embedder:
         case "openai":
-            from pipeline.embedding.openai import OpenAIEmbedder
+            from pipeline.providers.openai import OpenAIEmbedder
 
             require(settings.openai_api_key.get_secret_value(), "UPLOAD_PIPELINE_OPENAI_API_KEY", "the embedder openai")
             return OpenAIEmbedder(settings)
         case "local":
-            from pipeline.embedding.local import LocalEmbedder
+            from pipeline.local.model import LocalEmbedder
 
             return LocalEmbedder()
 
@@ -70,7 +70,7 @@ def make_parser(settings: Settings) -> Parser:
     """The parser that the settings name; raises SetupError when its key is missing."""
     match settings.parser:
         case "llamaparse":
-            from pipeline.parsing.llamaparse import LlamaParseParser
+            from pipeline.providers.llamaparse import LlamaParseParser
 
             require(
                 settings.llamaparse_api_key.get_secret_value(),
@@ -79,7 +79,7 @@ def make_parser(settings: Settings) -> Parser:
             )
             return LlamaParseParser(settings)
         case "local":
-            from pipeline.parsing.local import LocalParser
+            from pipeline.local.parser import LocalParser
 
             return LocalParser(settings)
 
@@ -88,7 +88,7 @@ def make_fallback(settings: Settings) -> Parser | None:
     """The parser that stands in for a paid one, where the settings allow it."""
     if settings.fallback_parser == "none" or settings.parser == "local":
         return None
-    from pipeline.parsing.local import LocalParser
+    from pipeline.local.parser import LocalParser
 
     return LocalParser(settings)
 

@@ -1,6 +1,6 @@
 -- All that the migrations make, part by part: what `pipeline check` compares a database with, and what
 -- `pipeline migrate` puts back. Written by `make catalogue`; a change of the schema is read here as a diff.
--- migrations 72114e160f41f1fd
+-- migrations c1df12edbb0d8798
 
 --: bucket documents
 --= "private"
@@ -6443,7 +6443,7 @@ AS $function$
 $function$
 
 --: function pipeline.tokens(text,boolean)
---= "(input text, is_question boolean DEFAULT false) returns TABLE(lexeme text, \"position\" integer, is_prefix boolean), plpgsql, immutable, cost 100 rows 1000, search_path=\"\", standard_conforming_strings=on, body b97d56984a86845f1832fa402988db97"
+--= "(input text, is_question boolean DEFAULT false) returns TABLE(lexeme text, \"position\" integer, is_prefix boolean), plpgsql, immutable, cost 100 rows 1000, search_path=\"\", standard_conforming_strings=on, body 2fc933f8445deeca451069f33b4fa635"
 CREATE OR REPLACE FUNCTION pipeline.tokens(input text, is_question boolean DEFAULT false)
  RETURNS TABLE(lexeme text, "position" integer, is_prefix boolean)
  LANGUAGE plpgsql
@@ -6464,7 +6464,7 @@ begin
   if cleaned ~ '[^\x01-\x7F]' then
     cleaned := normalize(cleaned, nfkc);
     if is_question then
-      -- What a reader cannot see is no part of a word. Stored text has been through pipeline/parsing/text.py.
+      -- What a reader cannot see is no part of a word. Stored text has been through pipeline/files/text.py.
       cleaned := pg_catalog.regexp_replace(cleaned, '[' || hidden || ']', '', 'g');
     end if;
   end if;

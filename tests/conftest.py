@@ -12,8 +12,8 @@ import hypothesis
 import pytest
 import pytest_asyncio
 
-from pipeline import migrate
 from pipeline.embedded import EmbeddedSupabase
+from pipeline.operate import migrate
 from tests.project import NAMED, SPACE, WORKER_PASSWORD, Project
 from tests.world import lift_quotas, listen, other_user, user, watch  # noqa: F401 (fixtures)
 

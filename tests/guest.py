@@ -15,8 +15,8 @@ import psycopg
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
-from pipeline import migrate
 from pipeline.errors import SetupError
+from pipeline.operate import migrate
 from tests.project import MADE_BY_US, SPACE, NamedProject
 
 RUNS, TURN = "pipeline suites: a run", "pipeline suites: a turn"

@@ -15,13 +15,13 @@ from typing import Any, cast
 import psycopg
 
 from bench.queue.contestant import BULK, Contestant, Go, NoOp
-from pipeline.database import open_pool
+from pipeline.db.connection import open_pool
+from pipeline.db.queries import SCHEMA_VERSION, Queries
 from pipeline.job import Job
-from pipeline.listener import wake_ups
-from pipeline.process import Processor
-from pipeline.queries import SCHEMA_VERSION, Queries
+from pipeline.queue.notifications import wake_ups
+from pipeline.queue.worker import Worker
 from pipeline.settings import Settings
-from pipeline.worker import Worker
+from pipeline.work.journey import Processor
 
 BATCH = 500
 """Jobs of one claim, here and in the bare loop; ours has room for twice as many: it claims while it acknowledges."""

@@ -14,8 +14,8 @@ import psycopg
 
 from bench import common
 from bench.queue.contestant import Contestant
-from pipeline import migrate
 from pipeline.embedded.postgres import SUPERUSER, PostgresServer
+from pipeline.operate import migrate
 
 PATIENCE = 300.0
 _PASSWORD = "bench"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-from pipeline import migrate
-from pipeline.catalogue import CATALOGUE, read, write
-from pipeline.database import OPERATOR, connect
+from pipeline.db.connection import OPERATOR, connect
 from pipeline.embedded import EmbeddedSupabase
+from pipeline.operate import migrate
+from pipeline.operate.catalogue import CATALOGUE, read, write
 
 
 async def main() -> None:

@@ -36,7 +36,7 @@ begin
   if cleaned ~ '[^\x01-\x7F]' then
     cleaned := normalize(cleaned, nfkc);
     if is_question then
-      -- What a reader cannot see is no part of a word. Stored text has been through pipeline/parsing/text.py.
+      -- What a reader cannot see is no part of a word. Stored text has been through pipeline/files/text.py.
       cleaned := pg_catalog.regexp_replace(cleaned, '[' || hidden || ']', '', 'g');
     end if;
   end if;

@@ -8,8 +8,8 @@ from pathlib import Path
 import psycopg
 from psycopg.rows import dict_row
 
-from pipeline import migrate
 from pipeline.embedded.postgres import SUPERUSER, PostgresServer
+from pipeline.operate import migrate
 from tests.access import probe
 from tests.access.world import ROLES, World
 

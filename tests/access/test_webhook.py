@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from pipeline.http import PATH, bound, create_app, serving, signature
+from pipeline.queue.webhook import PATH, bound, create_app, serving, signature
 
 SECRET = "a secret that nobody guesses"
 BODY = json.dumps({"event_type": "parse.success", "data": {"job_id": "pjb-1"}, "markdown": "# Planted"}).encode()

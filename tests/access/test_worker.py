@@ -14,10 +14,10 @@ import pytest
 from pydantic import SecretStr
 
 from pipeline.app import run_listener
-from pipeline.checks import check
-from pipeline.database import open_pool
+from pipeline.db.connection import open_pool
+from pipeline.db.guard import database_url, guard
 from pipeline.errors import SetupError
-from pipeline.guard import database_url, guard
+from pipeline.operate.checks import check
 from tests.access.pooler import transaction_pooler
 from tests.faults.proxy import Proxy
 from tests.world import listener_settings
@@ -114,7 +114,7 @@ async def test_a_role_that_may_not_work_is_refused(project):
 async def test_a_transaction_pooler_is_refused_on_any_port(project, monkeypatch):
     """It answers LISTEN, and delivers nothing: the listener would sleep until its next poll, and nobody would know
     why."""
-    monkeypatch.setattr("pipeline.guard._ARRIVES_SECONDS", 1.0)
+    monkeypatch.setattr("pipeline.db.guard._ARRIVES_SECONDS", 1.0)
     direct = urlsplit(worker_url(project))
     async with transaction_pooler(direct.hostname or "", direct.port or 0) as port:
         url = worker_url(project, port)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.parsing import containers, formats, kinds, readers, sheets
+from pipeline.files import containers, kinds
+from pipeline.local.readers import formats, sheets
+from pipeline.local.readers import reader as readers
 
 PAGE = (Path(__file__).parents[2] / "docs" / "formats.md").read_text()
 

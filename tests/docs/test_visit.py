@@ -13,8 +13,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from pipeline import migrate
 from pipeline.embedded import EmbeddedSupabase
+from pipeline.operate import migrate
 from supabase import acreate_client
 from tests.project import WORKER_PASSWORD, Project
 from tests.world import Watch

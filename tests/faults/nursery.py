@@ -26,9 +26,9 @@ ROOT = Path(__file__).resolve().parents[2]
 _PRELOADED = (
     "cli.listen",
     "pipeline.app",
-    "pipeline.embedding.openai",
-    "pipeline.parsing.llamaparse",
-    "pipeline.parsing.local",
+    "pipeline.providers.openai",
+    "pipeline.providers.llamaparse",
+    "pipeline.local.parser",
 )
 
 

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from pipeline import queries
+from pipeline.db import queries
 from tests.faults.nursery import Listener
 from tests.faults.world import BATCH, World, document, stands_still
 

@@ -19,12 +19,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from pipeline import migrate
 from pipeline.app import run_listener
 from pipeline.embedded.fakes.llamaparse import FakeLlamaParse, Plan
 from pipeline.embedded.fakes.openai import FakeOpenAI
 from pipeline.embedded.fakes.server import serve
 from pipeline.embedded.postgres import SUPERUSER, PostgresServer
+from pipeline.operate import migrate
 from pipeline.settings import Settings
 from tests.faults.nursery import Listener, Nursery
 from tests.sql.conftest import WORKER_PASSWORD, Database

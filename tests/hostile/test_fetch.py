@@ -15,7 +15,7 @@ from starlette.routing import Route
 from pipeline.embedded.fakes.server import serve
 from pipeline.errors import Permanent
 from pipeline.job import Job
-from pipeline.storage import Storage
+from pipeline.work.storage import Storage
 
 PACKED = gzip.compress(gzip.compress(bytes(200_000_000)))
 

@@ -8,11 +8,11 @@ from io import BytesIO
 
 import pytest
 
-from pipeline.chunking import chunk
+from pipeline.chunks.cutting import chunk
 from pipeline.errors import JobError, Permanent
+from pipeline.files.archive import check_archive
+from pipeline.files.text import clean
 from pipeline.job import Chunk, Page, Parsed
-from pipeline.parsing.archive import check_archive
-from pipeline.parsing.text import clean
 
 LONG = 200_000
 HOSTILE = {

@@ -19,11 +19,11 @@ import pytest
 import pytest_asyncio
 from psycopg.rows import dict_row
 
-from pipeline import migrate
 from pipeline.app import run_listener
-from pipeline.catalogue import golden
 from pipeline.embedded import EmbeddedSupabase
 from pipeline.errors import SetupError
+from pipeline.operate import migrate
+from pipeline.operate.catalogue import golden
 from supabase import AsyncClient, acreate_client
 from tests.cli.conftest import PIPELINE, clean_environment
 from tests.project import SPACE, WORKER_PASSWORD

@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from pipeline.embedding.local import LocalEmbedder
+from pipeline.local.model import LocalEmbedder
 
 HERE = Path(__file__).parent
 

@@ -12,8 +12,8 @@ import httpx
 import pytest
 from storage3.exceptions import StorageApiError
 
-from pipeline import migrate
 from pipeline.embedded import EmbeddedSupabase
+from pipeline.operate import migrate
 from tests.project import Project
 from tests.world import User, Watch, new_user
 

@@ -18,8 +18,8 @@ import psycopg
 import pytest_asyncio
 from psycopg.rows import dict_row
 
-from pipeline import migrate
 from pipeline.embedded.postgres import SUPERUSER, PostgresServer
+from pipeline.operate import migrate
 from tests.world import lift_quotas
 
 WORKER_PASSWORD = "worker-password-of-the-tests"

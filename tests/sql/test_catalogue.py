@@ -11,10 +11,10 @@ import psycopg
 import pytest
 import pytest_asyncio
 
-from pipeline import catalogue
-from pipeline.catalogue import ROWS, Part
-from pipeline.catalogue.mend import mend
 from pipeline.embedded.postgres import SUPERUSER
+from pipeline.operate import catalogue
+from pipeline.operate.catalogue import ROWS, Part
+from pipeline.operate.catalogue.mend import mend
 
 SEED = 20261101
 SAMPLE = 20

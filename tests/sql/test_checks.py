@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.checks.finding import Finding
-from pipeline.checks.work import look as look_at
 from pipeline.errors import SetupError
-from pipeline.operations import Operations
+from pipeline.operate.checks.finding import Finding
+from pipeline.operate.checks.work import look as look_at
+from pipeline.operate.operations import Operations
 
 MIB = 1024 * 1024
 

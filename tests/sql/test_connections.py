@@ -14,7 +14,7 @@ import psycopg
 import pytest
 from pgvector import HalfVector
 
-from pipeline.database import (
+from pipeline.db.connection import (
     GUARD,
     LISTENER,
     LISTENER_VARIABLE,
@@ -26,9 +26,9 @@ from pipeline.database import (
     connect,
     open_pool,
 )
+from pipeline.db.guard import guard
 from pipeline.embedded.postgres import SUPERUSER
 from pipeline.errors import SetupError
-from pipeline.guard import guard
 from tests.sql.conftest import WORKER_PASSWORD
 
 HOSTILE = {
@@ -56,7 +56,7 @@ def test_nobody_else_opens_a_connection():
     root = Path(__file__).parents[2]
     found = []
     for path in [*(root / "pipeline").rglob("*.py"), *(root / "cli").rglob("*.py")]:
-        if "embedded" in path.parts or path == root / "pipeline" / "database.py":
+        if "embedded" in path.parts or path == root / "pipeline" / "db" / "connection.py":
             continue
         for node in ast.walk(ast.parse(path.read_text())):
             called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""

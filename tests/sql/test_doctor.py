@@ -9,8 +9,8 @@ import psycopg
 import pytest
 import pytest_asyncio
 
-from pipeline.doctor import Doctor, chunks_without_vector
 from pipeline.errors import SetupError
+from pipeline.operate.doctor import Doctor, chunks_without_vector
 
 TRIGGERS = (
     "pipeline_object_inserted",
@@ -226,7 +226,7 @@ async def test_most_documents_are_not_hidden_without_a_word(db):
 
 
 async def test_a_row_that_somebody_holds_does_not_stop_the_others(db, unseen, monkeypatch):
-    monkeypatch.setattr("pipeline.doctor._PATIENCE", "100ms")
+    monkeypatch.setattr("pipeline.operate.doctor._PATIENCE", "100ms")
     owner = await db.sign_up()
     for n in range(3):
         await db.upload(owner, f"{n}.txt")

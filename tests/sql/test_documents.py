@@ -292,9 +292,9 @@ async def test_retries_at_once_are_counted_one_after_the_other(db):
     ],
 )
 async def test_a_project_that_uses_our_names_is_left_alone(server, obstacle, named):
-    from pipeline import migrate
     from pipeline.embedded.postgres import SUPERUSER
     from pipeline.errors import SetupError
+    from pipeline.operate import migrate
 
     name = f"taken_{abs(hash(obstacle))}"
     async with await psycopg.AsyncConnection.connect(server.url(SUPERUSER, "template1"), autocommit=True) as root:

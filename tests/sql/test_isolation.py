@@ -9,7 +9,7 @@ import uuid
 import psycopg
 import pytest
 
-from pipeline.database import again
+from pipeline.db.connection import again
 
 LEVELS = ["read committed", "repeatable read", "serializable"]
 

@@ -17,7 +17,7 @@ import pytest_asyncio
 
 from pipeline.embedded import EmbeddedSupabase
 from pipeline.embedded.postgres import SUPERUSER
-from pipeline.migrate import migrations
+from pipeline.operate.migrate import migrations
 
 ROOT = Path(__file__).resolve().parents[2]
 PLPGSQL_CHECK = Path(sys.prefix) / "share/plpgsql_check"

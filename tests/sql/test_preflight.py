@@ -14,9 +14,9 @@ import pytest_asyncio
 from typer.testing import CliRunner
 
 from cli.main import app
-from pipeline import migrate
 from pipeline.embedded.postgres import SUPERUSER
-from pipeline.preflight import NotReady
+from pipeline.operate import migrate
+from pipeline.operate.preflight import NotReady
 from tests.sql.test_documents import unmigrate
 
 _numbers = itertools.count()

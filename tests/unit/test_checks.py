@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.checks import isolation
+from pipeline.operate.checks import isolation
 
 ALL = {"network": True, "files": True, "calls": True}
 

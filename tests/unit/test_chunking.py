@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.blocks import plain, split_sentences
-from pipeline.chunking import chunk
+from pipeline.chunks.blocks import plain, split_sentences
+from pipeline.chunks.cutting import chunk
 from pipeline.job import Chunk, Page, Parsed
 from tests import documents
 

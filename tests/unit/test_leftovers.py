@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 
-from pipeline.process import sweep_leftovers
+from pipeline.work.journey import sweep_leftovers
 
 
 def test_only_the_downloads_of_processes_that_are_gone_are_removed(tmp_path, monkeypatch):

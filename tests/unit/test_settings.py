@@ -6,7 +6,7 @@ import pytest
 
 from pipeline import app
 from pipeline.errors import SetupError
-from pipeline.parsing.llamaparse import LlamaParseParser
+from pipeline.providers.llamaparse import LlamaParseParser
 from pipeline.settings import load
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import Permanent
-from pipeline.parsing.sniff import sniff
+from pipeline.files.sniff import sniff
 from tests import documents
 from tests.corpus.containers import compound
 

@@ -22,13 +22,13 @@ from psycopg.rows import dict_row
 from typer.testing import CliRunner
 
 from cli.main import app
-from pipeline import migrate
 from pipeline.app import run_listener
-from pipeline.database import OPERATOR, connect
+from pipeline.db.connection import OPERATOR, connect
 from pipeline.embedded import _gateway
 from pipeline.embedded.gateway.tokens import Keys
 from pipeline.embedded.postgres import SUPERUSER, PostgresServer
 from pipeline.errors import SetupError
+from pipeline.operate import migrate
 from tests.project import SPACE, WORKER_PASSWORD, Project
 from tests.world import Watch, lift_quotas, listener_settings, new_user
 

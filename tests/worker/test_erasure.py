@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.checks import check
+from pipeline.operate.checks import check
 from supabase import acreate_client
 from tests import documents
 from tests.world import User, listener_settings

@@ -87,7 +87,7 @@ async def test_a_long_file_under_a_slow_limit_leaves_others_their_share(
     """Two hands. While one buys a long file at the pace that the provider allows, the other serves who comes: before
     what they ask for goes out, at most one call for the long file does, which was asked for before."""
     culprit, others = await new_user(project), [await new_user(project) for _ in range(4)]
-    monkeypatch.setattr("pipeline.process._BATCH_TOKENS", 1_000)
+    monkeypatch.setattr("pipeline.work.journey._BATCH_TOKENS", 1_000)
     paid.embedder.limits.tokens = Bucket(180_000)
     paid.embedder.limits.tokens.take(180_000)
     now_done(paid, 10)

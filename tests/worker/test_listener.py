@@ -35,13 +35,13 @@ async def test_what_was_uploaded_while_nobody_listened_is_processed(user, listen
 async def test_the_poll_alone_delivers(project, user, watch):
     """A worker whose notifications never come."""
     from pipeline import app
-    from pipeline.database import open_pool
-    from pipeline.filestore import FileStore
-    from pipeline.guard import database_url
-    from pipeline.process import Processor
-    from pipeline.queries import Queries
-    from pipeline.storage import Storage
-    from pipeline.worker import Worker
+    from pipeline.db.connection import open_pool
+    from pipeline.db.guard import database_url
+    from pipeline.db.queries import Queries
+    from pipeline.queue.worker import Worker
+    from pipeline.work.filestore import FileStore
+    from pipeline.work.journey import Processor
+    from pipeline.work.storage import Storage
 
     settings = listener_settings(project)
     parser, embedder = app.make_parser(settings), app.make_embedder(settings)

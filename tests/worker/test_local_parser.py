@@ -17,10 +17,10 @@ import pytest
 import pytest_asyncio
 
 from pipeline.errors import LeaseLost, Permanent, SetupError, Transient
+from pipeline.files.sniff import sniff
 from pipeline.job import FetchedFile, Parsed
-from pipeline.parsing import local
-from pipeline.parsing.local import LocalParser
-from pipeline.parsing.sniff import sniff
+from pipeline.local import parser as local
+from pipeline.local.parser import LocalParser
 from pipeline.settings import Settings
 from tests import documents
 
@@ -306,7 +306,7 @@ async def test_behind_the_fence_neither_files_nor_the_network_can_be_reached(tmp
     with socket.create_server(("127.0.0.1", 0)) as server:
         script = f"""
 import ctypes, os, resource, signal, socket, threading
-from pipeline.parsing import sandbox
+from pipeline.local import sandbox
 fences = sandbox.fences()
 def attempt(fence, deed):
     try:

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from cli.fake_providers import read
-from pipeline import app, checks, money
+from pipeline import app
 from pipeline.embedded.fakes.llamaparse import Plan
 from pipeline.embedded.fakes.openai import rate_limited
 from pipeline.embedded.fakes.server import Fault
-from pipeline.parsing.local import LocalParser
+from pipeline.local.parser import LocalParser
+from pipeline.operate import checks, money
 from pipeline.settings import Settings
 from tests import documents
 from tests.worker.test_many import start_listener
@@ -220,8 +221,8 @@ async def test_a_model_without_a_price_is_bought_freely_until_a_budget_holds(
 
 
 async def test_a_long_file_gives_way_and_goes_on_later(user, listen, watch, paid, monkeypatch):  # noqa: F811
-    monkeypatch.setattr("pipeline.process._TURN_SECONDS", 0.0)
-    monkeypatch.setattr("pipeline.embedding.openai.OpenAIEmbedder.batch_size", 1)
+    monkeypatch.setattr("pipeline.work.journey._TURN_SECONDS", 0.0)
+    monkeypatch.setattr("pipeline.providers.openai.OpenAIEmbedder.batch_size", 1)
     now_done(paid)
     await listen(**paid.settings)
     await user.upload("a.txt", TEXT)

@@ -11,11 +11,11 @@ import pytest
 import pytest_asyncio
 import toktok
 
-from pipeline import migrate
 from pipeline.embedded import EmbeddedSupabase
 from pipeline.embedded.fakes.llamaparse import FakeLlamaParse, Plan
 from pipeline.embedded.fakes.openai import FakeOpenAI, error_body, rate_limited, vector
 from pipeline.embedded.fakes.server import Fault
+from pipeline.operate import migrate
 from tests.project import WORKER_PASSWORD, Project
 from tests.worker.test_many import start_listener
 

@@ -14,9 +14,9 @@ from pipeline.embedded.fakes.llamaparse import FakeLlamaParse, Plan
 from pipeline.embedded.fakes.server import Fault
 from pipeline.errors import LeaseLost, Misconfigured, Permanent, SetupError, Throttled, Transient
 from pipeline.job import FetchedFile
-from pipeline.limiter import asked
-from pipeline.parsing.llamaparse import LlamaParseParser
-from pipeline.providers import Refused, answered, job_error, retry_after
+from pipeline.providers.answers import Refused, answered, job_error, retry_after
+from pipeline.providers.limiter import asked
+from pipeline.providers.llamaparse import LlamaParseParser
 from pipeline.settings import Settings
 from tests import documents
 
@@ -488,7 +488,7 @@ def test_a_refusal_tells_the_limits_that_its_headers_name():
 
 
 async def test_a_provider_that_gives_nothing_but_refusals_is_left_to_the_queue(monkeypatch):
-    monkeypatch.setattr("pipeline.limiter.BUSY_SECONDS", 0.05)
+    monkeypatch.setattr("pipeline.providers.limiter.BUSY_SECONDS", 0.05)
     asks = 0
 
     async def ask() -> None:

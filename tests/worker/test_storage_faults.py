@@ -11,10 +11,10 @@ import psycopg
 import pytest
 import pytest_asyncio
 
-from pipeline import migrate
-from pipeline.checks import Finding, check
 from pipeline.embedded import EmbeddedSupabase
 from pipeline.errors import SetupError
+from pipeline.operate import migrate
+from pipeline.operate.checks import Finding, check
 from tests.faults.proxy import Proxy
 from tests.project import SPACE, WORKER_PASSWORD, Project
 from tests.worker.storage_front import DENIED, GONE, INTERNAL, NO_BUCKET, Front, is_download

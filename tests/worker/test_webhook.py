@@ -10,15 +10,15 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from pipeline import http
-from pipeline.database import open_pool
+from pipeline.db.connection import open_pool
+from pipeline.db.queries import Queries
 from pipeline.embedded.fakes.llamaparse import Plan
 from pipeline.embedded.fakes.server import serve
 from pipeline.errors import SetupError
-from pipeline.http import PATH, bound, create_app, http_port, signature, wake_ups_alone
-from pipeline.listener import wake_ups
-from pipeline.parsing.llamaparse import LlamaParseParser
-from pipeline.queries import Queries
+from pipeline.providers.llamaparse import LlamaParseParser
+from pipeline.queue import webhook
+from pipeline.queue.notifications import wake_ups
+from pipeline.queue.webhook import PATH, bound, create_app, http_port, signature, wake_ups_alone
 from pipeline.settings import Settings
 from tests.worker.test_paid_providers import TEXT, paid, project  # noqa: F401 (fixtures)
 from tests.worker.test_providers import Calls, fake, file, make, run  # noqa: F401 (fixtures)
@@ -116,7 +116,7 @@ async def test_a_long_body_is_not_read_to_its_end(port):
 
 async def test_a_body_that_does_not_arrive_is_given_up(port, monkeypatch):
     client, _ = port
-    monkeypatch.setattr(http, "BODY_SECONDS", 0.2)
+    monkeypatch.setattr(webhook, "BODY_SECONDS", 0.2)
     reader, writer = await asyncio.open_connection(client.base_url.host, client.base_url.port)
     writer.write(f"POST {PATH} HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n{{".encode())
     async with asyncio.timeout(10):

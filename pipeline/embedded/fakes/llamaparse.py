@@ -39,7 +39,7 @@ from starlette.routing import Route
 
 from pipeline.embedded.fakes.limits import Limits
 from pipeline.embedded.fakes.server import Script, scripted, serve
-from pipeline.http import signature
+from pipeline.queue.webhook import signature
 
 CREDITS_A_PAGE = {"fast": 1, "cost_effective": 3, "agentic": 10, "agentic_plus": 45}
 

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from pipeline.http import bound, serving
+from pipeline.queue.webhook import bound, serving
 
 
 @dataclass(frozen=True)

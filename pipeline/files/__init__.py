@@ -1,0 +1,1 @@
+"""What is known of files: how they are fetched, what they are, how bytes become text."""

@@ -1,0 +1,1 @@
+"""Parsing and embedding on this machine, with untrusted bytes in a limited child process."""

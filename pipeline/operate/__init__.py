@@ -1,0 +1,1 @@
+"""What operators do, as the command line calls it."""

@@ -1,0 +1,1 @@
+"""One job's journey, from the stored bytes to published chunks."""
