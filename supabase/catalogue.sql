@@ -7958,6 +7958,22 @@ create role pipeline_worker login noinherit
 --= "is there"
 select pipeline.activate_space('text-embedding-3-small-1536')
 
+--: row healing of jobs
+--= "is there"
+insert into pipeline.healing (hand, every) values ('jobs', '06:00:00')
+
+--: row healing of owners
+--= "is there"
+insert into pipeline.healing (hand, every) values ('owners', '01:00:00')
+
+--: row healing of queue
+--= "is there"
+insert into pipeline.healing (hand, every) values ('queue', '01:00:00')
+
+--: row healing of waiting
+--= "is there"
+insert into pipeline.healing (hand, every) values ('waiting', '00:01:00')
+
 --: row job state available
 --= "waits for a listener; a retry has a later available_at"
 insert into pipeline.job_states values ('available', 'f', 'waits for a listener; a retry has a later available_at')

@@ -7,7 +7,7 @@ import os
 import re
 
 from pipeline.embedded import EmbeddedSupabase
-from pipeline.embedded.postgres import _binary  # pyright: ignore[reportPrivateUsage]
+from pipeline.embedded.postgres import binary
 
 _SCHEMA_LEAVES_OUT = (
     "information_schema|pg_*|_analytics|_realtime|_supavisor|auth|etl|extensions|pgbouncer|realtime|storage|"
@@ -54,7 +54,7 @@ _ROLE_RULES = (
 
 async def _run(project: EmbeddedSupabase, program: str, *options: str) -> str:
     process = await asyncio.create_subprocess_exec(
-        str(_binary(program)), f"--dbname={project.db_url}", "--quote-all-identifier", "--role=postgres", *options,
+        str(binary(program)), f"--dbname={project.db_url}", "--quote-all-identifier", "--role=postgres", *options,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env=os.environ | {"PGSSLMODE": "disable"},
     )  # fmt: skip
     out, err = await asyncio.wait_for(process.communicate(), timeout=120)
