@@ -7,7 +7,7 @@ import os
 import re
 
 from pipeline.embedded import EmbeddedSupabase
-from pipeline.embedded.postgres import binary  # pyright: ignore[reportPrivateUsage]
+from pipeline.embedded.postgres import binary
 
 _SCHEMA_LEAVES_OUT = (
     "information_schema|pg_*|_analytics|_realtime|_supavisor|auth|etl|extensions|pgbouncer|realtime|storage|"

@@ -72,6 +72,12 @@ ROWS = (
         "format('insert into pipeline.retention (hand) values (%L)', hand)",
     ),
     Row(
+        "pipeline.healing",
+        "'healing of ' || hand",
+        "'is there'",
+        "format('insert into pipeline.healing (hand, every) values (%L, %L)', hand, every)",
+    ),
+    Row(
         "pipeline.pseudonym_key",
         "'the key of pseudonyms'",
         "'is there'",
