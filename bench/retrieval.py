@@ -141,8 +141,13 @@ async def _publish(connection: psycopg.AsyncConnection, judged: Judged, vectors:
         await connection.execute("set local role service_role")
         await connection.execute(
             "insert into storage.objects (bucket_id, name, owner_id, version, metadata) "
-            "values ('documents', %s, %s, '1', %s)",
-            (f"{owner}/handbook.md", str(owner), '{"size": 1, "mimetype": "text/markdown", "eTag": "\\"0\\""}'),
+            "values ('documents', %s, %s, %s, %s)",
+            (
+                f"{owner}/handbook.md",
+                str(owner),
+                str(uuid.uuid4()),
+                '{"size": 1, "mimetype": "text/markdown", "eTag": "\\"0\\""}',
+            ),
         )
     job, attempt = await _row(connection, "select id, attempt from pipeline.claim('bench', 1, interval '5 minutes', 1)")
     (space,) = await _row(connection, "select id from pipeline.spaces where active")

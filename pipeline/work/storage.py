@@ -1,6 +1,6 @@
 """Storage over HTTP: a version of an object, streamed, capped, hashed, sniffed; and what Storage says of itself.
 
-What a refusal means for a job is not judged here: see pipeline.filestore.
+What a refusal means for a job is not judged here: see pipeline.work.filestore.
 """
 
 from __future__ import annotations

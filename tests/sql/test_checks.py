@@ -73,9 +73,9 @@ async def test_broken_invariants_are_counted(db):
 
 
 async def test_what_cannot_be_looked_through_in_time_says_so(db, monkeypatch):
-    monkeypatch.setattr("pipeline.checks.work._PATIENCE", "50ms")
+    monkeypatch.setattr("pipeline.operate.checks.work._PATIENCE", "50ms")
     for name in ("_VECTORS", "_BROKEN"):
-        monkeypatch.setattr(f"pipeline.checks.work.{name}", "select pg_sleep(5), 1")
+        monkeypatch.setattr(f"pipeline.operate.checks.work.{name}", "select pg_sleep(5), 1")
     found = await look(db)
     assert found["vectors"].ok is None and found["invariants"].ok is None
     assert "`pipeline doctor`" in found["vectors"].remedy

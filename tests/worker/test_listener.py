@@ -197,7 +197,7 @@ async def test_a_file_that_kills_its_parser_costs_attempts_of_one_job(user, list
         await user.upload("good.md", TEXT)
         assert (await watch.ended(user, "good.md"))["state"] == "completed"
         killer = await watch.ended(user, "killer.pdf")
-        assert (killer["state"], killer["failures"]) == ("dead", 3)
+        assert (killer["state"], killer["failures"], killer["error_class"]) == ("dead", 2, "crash")
         assert killer["error"]
     finally:
         await watch.connection.execute("update pipeline.settings set backoff_base = '10 seconds'")
@@ -234,7 +234,7 @@ async def test_a_listener_mends_what_is_wrong_in_the_queue_and_says_so(user, lis
     await user.upload("a.md", TEXT)
     await watch.connection.execute("delete from pipeline.wakeups")
     await watch.connection.execute("update pipeline.healing set rested_at = '-infinity', position = null")
-    caplog.set_level("WARNING", "pipeline.worker")
+    caplog.set_level("WARNING", "pipeline.queue.worker")
     await listen()
     assert (await watch.ended(user, "a.md"))["state"] == "completed"
     healed = [record.healed for record in caplog.records if record.getMessage() == "healed"]
