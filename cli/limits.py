@@ -145,7 +145,7 @@ async def _show(url: str, owner: str) -> Row:
 
 async def _set(url: str, owner: str | None, values: dict[str, int | None]) -> Row:
     async with Operations.open(url) as operations:
-        return await operations.set_limits(await operations.owner(owner) if owner else None, values)
+        return await operations.set_limits(await operations.owner(owner) if owner is not None else None, values)
 
 
 async def _reset(url: str, owner: str) -> bool:

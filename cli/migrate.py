@@ -51,6 +51,7 @@ def migrate(
     """
     settings = load()
     url = operator_url(settings, db_url)
+    run(migrations.refuse_newer(url))
     adopted = run(_adopt(url, dry_run=dry_run))
     missing = [] if adopted else run(migrations.pending(url))
     if dry_run:

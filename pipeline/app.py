@@ -224,6 +224,7 @@ async def run_listener(settings: Settings, *, stop: asyncio.Event, ready: Callab
                 with contextlib.suppress(psycopg.OperationalError, JobError):
                     if await say_seen():
                         await files.look()
+                with contextlib.suppress(psycopg.OperationalError):
                     await look_whole()
                 await asyncio.sleep(min(_SEEN_SECONDS, settings.poll_seconds * 2))
 

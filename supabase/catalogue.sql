@@ -1,6 +1,6 @@
 -- All that the migrations make, part by part: what `pipeline check` compares a database with, and what
 -- `pipeline migrate` puts back. Written by `make catalogue`; a change of the schema is read here as a diff.
--- migrations e00dc864470cb2d7
+-- migrations 1334d025461fe067
 
 --: bucket documents
 --= "private"
@@ -3300,7 +3300,7 @@ end
 $function$
 
 --: function pipeline.caller()
---= "() returns uuid, plpgsql, stable, definer, cost 100 rows 0, search_path=\"\", body 835d43de41523016434e9240405bdbc0"
+--= "() returns uuid, plpgsql, stable, definer, cost 100 rows 0, search_path=\"\", body 05f94802f4b2dd5375e3600fe52635e3"
 CREATE OR REPLACE FUNCTION pipeline.caller()
  RETURNS uuid
  LANGUAGE plpgsql
@@ -3316,14 +3316,14 @@ begin
       return null;
     end if;
   end if;
-  -- Without these two nobody notices that a file or a user is deleted, as in a dump that was restored: see the migration
+  -- Without these nobody notices that a file or a user comes or goes, as in a dump that was restored: see the migration
   -- `platform`. The look takes about 10 µs, a thousandth of a search.
-  if not exists (select from pg_catalog.pg_trigger t
-                  where t.tgrelid = 'storage.objects'::regclass and t.tgname = 'pipeline_object_deleted')
-     or not exists (select from pg_catalog.pg_trigger t
-                     where t.tgrelid = 'auth.users'::regclass and t.tgname = 'pipeline_user_deleted') then
+  if (select count(*) from pg_catalog.pg_trigger t
+       where t.tgrelid in ('storage.objects'::regclass, 'auth.users'::regclass) and t.tgenabled in ('O', 'A')
+         and t.tgname in ('pipeline_object_inserted', 'pipeline_object_updated', 'pipeline_object_moved_out',
+                          'pipeline_object_deleted', 'pipeline_user_deleted', 'pipeline_user_deleted_softly')) < 6 then
     raise sqlstate 'PT503' using
-      message = 'This project is not whole: it does not notice what is deleted, so it shows nothing.',
+      message = 'This project is not whole: it does not notice what is uploaded or deleted, so it shows nothing.',
       hint = 'Its operator runs `pipeline migrate`, and then `pipeline doctor --fix`.';
   end if;
   return case when not exists (select from pipeline.erasures e where e.owner_id = caller) then caller end;
@@ -3758,7 +3758,7 @@ end
 $function$
 
 --: function pipeline.detached()
---= "() returns TABLE(kind text, name text, relation text, definition text), sql, stable, definer, cost 100 rows 1000, search_path=\"\", body 27bb59a22667c7c62828314be6b3617e"
+--= "() returns TABLE(kind text, name text, relation text, definition text), sql, stable, definer, cost 100 rows 1000, search_path=\"\", body 7970b1426f5142aa064d69987a950a2c"
 CREATE OR REPLACE FUNCTION pipeline.detached()
  RETURNS TABLE(kind text, name text, relation text, definition text)
  LANGUAGE sql
@@ -3772,7 +3772,7 @@ AS $function$
      and (a.relation <> 'realtime.messages' or to_regprocedure('realtime.topic()') is not null)
      and case a.kind
            when 'trigger' then not exists (select from pg_catalog.pg_trigger t
-                                            where t.tgrelid = to_regclass(a.relation) and t.tgname = a.name and t.tgenabled <> 'D')
+                                            where t.tgrelid = to_regclass(a.relation) and t.tgname = a.name and t.tgenabled in ('O', 'A'))
            else not exists (select from pg_catalog.pg_policy p
                              where p.polrelid = to_regclass(a.relation) and p.polname = a.name) end
   union all
@@ -4055,7 +4055,7 @@ end
 $function$
 
 --: function pipeline.examine_files(text,integer,boolean)
---= "(after text, max_rows integer DEFAULT 500, fix boolean DEFAULT false) returns pipeline.examined, plpgsql, volatile, cost 100 rows 0, search_path=\"\", body 28d36df564a50fd863aff4c3b2e1c7c4"
+--= "(after text, max_rows integer DEFAULT 500, fix boolean DEFAULT false) returns pipeline.examined, plpgsql, volatile, cost 100 rows 0, search_path=\"\", body 1eca0baf38f3ba2e320f96d1c0e8e63e"
 CREATE OR REPLACE FUNCTION pipeline.examine_files(after text, max_rows integer DEFAULT 500, fix boolean DEFAULT false)
  RETURNS pipeline.examined
  LANGUAGE plpgsql
@@ -4077,6 +4077,7 @@ begin
   judged as (
     select p.id, p.name,
            case when p.owner is null then 'a file of nobody'
+                when p.version is null or p.name ~ '(^|/)[.]{1,2}(/|$)' then 'a file that no upload could make'
                 when (select true from auth.users u where u.id = p.owner and u.deleted_at is null limit 1) is null
                 then case when (select true from pipeline.erasures e where e.owner_id = p.owner limit 1) is null
                           then 'a user who is gone' end
@@ -4101,7 +4102,7 @@ begin
     for problem in select distinct u.kind, u.subject from unnest(examined.problems, examined.subjects) as u (kind, subject) order by 2 loop
       if problem.kind = 'a user who is gone' then
         perform pipeline.request_erasure(problem.subject::uuid);
-      elsif problem.kind <> 'a file of nobody' then
+      elsif problem.kind not in ('a file of nobody', 'a file that no upload could make') then
         perform pipeline.take_in(problem.subject::uuid);
       end if;
     end loop;
@@ -4111,7 +4112,7 @@ end
 $function$
 
 --: function pipeline.examine_vectors(text,integer,boolean,text)
---= "(after text, max_rows integer DEFAULT 100, fix boolean DEFAULT false, space text DEFAULT NULL::text) returns pipeline.examined, plpgsql, volatile, cost 100 rows 0, search_path=\"\", body 5d4e1e1f0793001fe3d908f744f09e61"
+--= "(after text, max_rows integer DEFAULT 100, fix boolean DEFAULT false, space text DEFAULT NULL::text) returns pipeline.examined, plpgsql, volatile, cost 100 rows 0, search_path=\"\", body 0f5d7d884bc00f4fe8a2ba1787d25b18"
 CREATE OR REPLACE FUNCTION pipeline.examine_vectors(after text, max_rows integer DEFAULT 100, fix boolean DEFAULT false, space text DEFAULT NULL::text)
  RETURNS pipeline.examined
  LANGUAGE plpgsql
@@ -4156,7 +4157,10 @@ begin
        where d.published_version = d.object_version and j.state in ('completed', 'dead', 'cancelled')
        order by d.id
     loop
-      perform from pipeline.documents d where d.id = lacking.id and d.deleted_at is null for no key update;
+      perform from pipeline.documents d
+        where d.id = lacking.id and d.deleted_at is null and d.object_version = d.published_version
+          and d.published_job_id = lacking.job_id
+          for no key update;
       if found then
         perform pipeline.do_again(lacking.job_id);
       end if;
@@ -4481,7 +4485,7 @@ end
 $function$
 
 --: function pipeline.heal_owners(uuid,integer)
---= "(after uuid, max_rows integer, OUT healed jsonb, OUT \"position\" jsonb) returns record, plpgsql, volatile, cost 100 rows 0, search_path=\"\", body c285fb392bfa3d12434c6b5e1f3ce10a"
+--= "(after uuid, max_rows integer, OUT healed jsonb, OUT \"position\" jsonb) returns record, plpgsql, volatile, cost 100 rows 0, search_path=\"\", body 9e16c40cd22e77277c4e2d8f61b48b7b"
 CREATE OR REPLACE FUNCTION pipeline.heal_owners(after uuid, max_rows integer, OUT healed jsonb, OUT "position" jsonb)
  RETURNS record
  LANGUAGE plpgsql
@@ -4495,6 +4499,8 @@ declare
   wrong uuid[];
   surplus bigint[];
 begin
+  -- One at a time: a second healer would see the same difference and take it off once more.
+  perform from pipeline.healing h where h.hand = 'owners' for no key update;
   insert into pipeline.owner_stops (owner_id)
   select l.owner_id
     from unnest(looked_at) as l (owner_id)

@@ -122,8 +122,13 @@ def parts(url: str, use: Use) -> dict[str, Any]:
     """
     try:
         said = conninfo_to_dict(url)
-    except psycopg.Error as error:
-        raise SetupError(f"{use.variable} is no connection string: {error}") from None
+    except psycopg.Error:  # its text quotes what it cannot read, and that may be the password
+        raise SetupError(
+            f"{use.variable} is no connection string: postgresql://user:password@host:5432/database. Characters such "
+            "as @, :, / and % in the password are written as %40, %3A, %2F and %25."
+        ) from None
+    if "@" in str(said.get("host") or ""):
+        raise SetupError(f"{use.variable} holds an @ in its password: write it as %40.")
     if "6543" in str(said.get("port") or os.environ.get("PGPORT", "")).split(","):
         raise SetupError(
             f"{use.variable} points at the transaction pooler (port 6543), which keeps neither settings nor "

@@ -10,6 +10,8 @@ import zlib
 from pipeline.errors import Permanent
 
 MAX_ENTRIES = 20_000
+UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError)
+"""What zipfile raises for an entry that is damaged or packed in a way that nobody reads."""
 _STEP = 1_048_576
 
 

@@ -89,7 +89,7 @@ def inside_zip(data: bytes | mmap.mmap) -> Kind:
     told = peek("mimetype").decode("utf-8", "replace").strip("\ufeff\0 \r\n\t")
     if not told and "content.xml" in names:
         manifest = peek("meta-inf/manifest.xml")
-        root = re.search(rb"<[^<>]*full-path=[\"']/[\"'][^<>]*>", manifest)
+        root = re.search(rb"<[^<>]{0,500}full-path=[\"']/[\"'][^<>]{0,500}>", manifest[:65_536])
         stated = re.search(rb"media-type=[\"']([^\"']{1,200})", root[0] if root else b"")
         told = stated[1].decode("utf-8", "replace") if stated else ""
     for start, kind in _BY_MIMETYPE:

@@ -75,7 +75,7 @@ class CompoundFile:
         """The sectors of the table that says which sector follows which."""
         found = [n for n in struct.unpack_from("<109I", self._data, 76) if n < self._count]
         for _ in range(self._count):
-            if more >= self._count:
+            if more >= self._count or len(found) >= self._count:
                 break
             listed = struct.unpack(f"<{self._size // 4}I", self._sector(more))
             found.extend(n for n in listed[:-1] if n < self._count)

@@ -91,7 +91,7 @@ def kind_of(data: bytes | mmap.mmap, name: str, *, pictures: bool = False) -> Ki
 def _is_pdf_behind_junk(sample: bytes) -> bool:
     """Lines of text before the header, as a mail or web server puts them there; a text about PDFs has no objects."""
     header = re.search(rb"(?:^|[\r\n])%PDF-\d\.\d", sample[:1024])
-    return header is not None and re.search(rb"[\r\n]\s*\d+ \d+ obj\b", sample[header.end() :]) is not None
+    return header is not None and re.search(rb"[\r\n]\s{0,8}\d{1,10} \d{1,5} obj\b", sample[header.end() :]) is not None
 
 
 def _is_text(sample: bytes) -> bool:

@@ -82,8 +82,15 @@ class Doctor:
     async def fix(self, seen: Report, *, even_most: bool = False) -> Report:
         """Look at everything again and mend it; returns what was mended, and what is left.
 
-        Raises SetupError where `seen`, what `look` found, would hide most of the documents, unless `even_most`.
+        Raises SetupError where `seen`, what `look` found, would hide most of the documents or erase most of the users
+        whose files or documents there are, unless `even_most`.
         """
+        if 2 * len(seen.users_gone) > len(seen.users_gone) + await self._users(len(seen.users_gone)) and not even_most:
+            raise SetupError(
+                f"{len(seen.users_gone)} users who have files or documents here are not in auth.users, which is most "
+                "of them. Are the rows of Auth restored? Do that first: whoever is erased loses the files in Storage "
+                "too. If they are gone for good: `pipeline doctor --fix --even-most`."
+            )
         if seen.documents_gone >= _MANY and 2 * seen.documents_gone > seen.looked_at["documents"] and not even_most:
             raise SetupError(
                 f"{seen.documents_gone} of {seen.looked_at['documents']} documents have lost their file or their user. "
@@ -91,6 +98,16 @@ class Doctor:
                 "were paid for. If the files are gone for good: `pipeline doctor --fix --even-most`."
             )
         return await self._round(fix=True)
+
+    async def _users(self, at_most: int) -> int:
+        """How many users there are, counted no further than that."""
+        cursor = self._connection.cursor(row_factory=tuple_row)
+        row = await (
+            await cursor.execute(
+                "select count(*) from (select from auth.users u where u.deleted_at is null limit %s) u", (at_most,)
+            )
+        ).fetchone()
+        return row[0] if row else 0
 
     async def _round(self, *, fix: bool) -> Report:
         report = Report()
@@ -121,11 +138,11 @@ class Doctor:
                 return
 
     async def _step(self, report: Report, function: str, place: str | None, rows: int, *, fix: bool) -> Step:
-        """One step; where a row is held by somebody for long, row by row, and without that one."""
-        try:
-            return await self._call(function, place, rows, fix=fix)
-        except psycopg.errors.LockNotAvailable:
-            pass
+        """One step. What has to be mended is mended row by row, each in a transaction of its own, so that uploads wait
+        for one file at most. A row that somebody holds for long is left out."""
+        page = await self._call(function, place, rows, fix=False)
+        if not fix or not page[2]:
+            return page
         problems: list[str] = []
         subjects: list[str] = []
         looked_at = 0

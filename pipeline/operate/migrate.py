@@ -12,6 +12,7 @@ from psycopg import sql
 from psycopg.rows import tuple_row
 
 from pipeline.db.connection import MIGRATION, OPERATOR, again, connect
+from pipeline.db.queries import SCHEMA_VERSION
 from pipeline.errors import SetupError
 from pipeline.operate.preflight import look, said
 
@@ -72,6 +73,20 @@ async def pending(db_url: str) -> list[str]:
     return [f"{version}_{name}" for version, name, _ in migrations() if version not in known]
 
 
+async def refuse_newer(db_url: str) -> None:
+    """Raises SetupError for a database that a later release has migrated: what it made would be put back to ours."""
+    async with await connect(db_url, OPERATOR) as connection:
+        try:
+            row = await (await connection.execute("select schema_version from pipeline.settings")).fetchone()
+        except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedColumn):
+            return
+    if row is not None and row[0] > SCHEMA_VERSION:
+        raise SetupError(
+            f"The database speaks version {row[0]} of the schema, and this release {SCHEMA_VERSION}. Migrate with the "
+            "release that made it."
+        )
+
+
 async def preflight(db_url: str) -> None:
     """Raises NotReady when something stands in the way of what is still to apply; changes nothing."""
     async with await connect(db_url, OPERATOR) as connection:
@@ -106,9 +121,13 @@ async def apply(db_url: str, *, worker_password: str | None = None, activate_spa
                 raise SetupError(f"{said(error)}\n(in {path.name})") from error
             done.append(f"{version}_{name}")
         if worker_password:
+            # What Postgres would make of it, since statements are kept in logs and in pg_stat_statements.
+            verifier = connection.pgconn.encrypt_password(
+                worker_password.encode(), b"pipeline_worker", b"scram-sha-256"
+            )
             await connection.execute(
                 sql.SQL("alter role pipeline_worker password {}")
-                .format(sql.Literal(worker_password))
+                .format(sql.Literal(verifier.decode()))
                 .as_string()
                 .encode()
             )

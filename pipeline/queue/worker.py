@@ -208,6 +208,9 @@ class Worker:
                         _log.warning("healed", extra={"healed": healed})
             except psycopg.OperationalError as error:
                 _log.warning("purge failed; trying again", extra={"reason": type(error).__name__})
+            except psycopg.Error as error:
+                # One row that cannot be erased or mended must not end the listener, which has jobs to do.
+                _log.error("housekeeping failed", extra={"reason": f"{type(error).__name__} {error.sqlstate}"})
             # Every wake-up leaves the listener idle; housekeeping is not for every one of them.
             await asyncio.sleep(max(0.0, began + _TIDY_SECONDS - asyncio.get_running_loop().time()))
 

@@ -199,14 +199,14 @@ begin
       return null;
     end if;
   end if;
-  -- Without these two nobody notices that a file or a user is deleted, as in a dump that was restored: see the migration
+  -- Without these nobody notices that a file or a user comes or goes, as in a dump that was restored: see the migration
   -- `platform`. The look takes about 10 µs, a thousandth of a search.
-  if not exists (select from pg_catalog.pg_trigger t
-                  where t.tgrelid = 'storage.objects'::regclass and t.tgname = 'pipeline_object_deleted')
-     or not exists (select from pg_catalog.pg_trigger t
-                     where t.tgrelid = 'auth.users'::regclass and t.tgname = 'pipeline_user_deleted') then
+  if (select count(*) from pg_catalog.pg_trigger t
+       where t.tgrelid in ('storage.objects'::regclass, 'auth.users'::regclass) and t.tgenabled in ('O', 'A')
+         and t.tgname in ('pipeline_object_inserted', 'pipeline_object_updated', 'pipeline_object_moved_out',
+                          'pipeline_object_deleted', 'pipeline_user_deleted', 'pipeline_user_deleted_softly')) < 6 then
     raise sqlstate 'PT503' using
-      message = 'This project is not whole: it does not notice what is deleted, so it shows nothing.',
+      message = 'This project is not whole: it does not notice what is uploaded or deleted, so it shows nothing.',
       hint = 'Its operator runs `pipeline migrate`, and then `pipeline doctor --fix`.';
   end if;
   return case when not exists (select from pipeline.erasures e where e.owner_id = caller) then caller end;

@@ -80,6 +80,7 @@ begin
   judged as (
     select p.id, p.name,
            case when p.owner is null then 'a file of nobody'
+                when p.version is null or p.name ~ '(^|/)[.]{1,2}(/|$)' then 'a file that no upload could make'
                 when (select true from auth.users u where u.id = p.owner and u.deleted_at is null limit 1) is null
                 then case when (select true from pipeline.erasures e where e.owner_id = p.owner limit 1) is null
                           then 'a user who is gone' end
@@ -104,7 +105,7 @@ begin
     for problem in select distinct u.kind, u.subject from unnest(examined.problems, examined.subjects) as u (kind, subject) order by 2 loop
       if problem.kind = 'a user who is gone' then
         perform pipeline.request_erasure(problem.subject::uuid);
-      elsif problem.kind <> 'a file of nobody' then
+      elsif problem.kind not in ('a file of nobody', 'a file that no upload could make') then
         perform pipeline.take_in(problem.subject::uuid);
       end if;
     end loop;
@@ -221,7 +222,10 @@ begin
        where d.published_version = d.object_version and j.state in ('completed', 'dead', 'cancelled')
        order by d.id
     loop
-      perform from pipeline.documents d where d.id = lacking.id and d.deleted_at is null for no key update;
+      perform from pipeline.documents d
+        where d.id = lacking.id and d.deleted_at is null and d.object_version = d.published_version
+          and d.published_job_id = lacking.job_id
+          for no key update;
       if found then
         perform pipeline.do_again(lacking.job_id);
       end if;

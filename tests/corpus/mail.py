@@ -107,6 +107,11 @@ CASES = (
             "| Years | Days |",
         ),
     ),
+    Case(
+        "cut-subject.eml",
+        lambda: _HEAD + b"Subject: Re: =?utf-8?B?SGVsbG8gd29ybGQgaG93I?=\r\n\r\nThe key is under the mat.",
+        ("The key is under the mat",),
+    ),
     Case("scan.eml", with_attachments, ("scan.pdf", "The last page names the insurer", "Page 2 was not read")),
     Case("forms.eml", both_forms, ("| Gold | 30 |", documents.KNEE), absent=("<table>",)),
     Case(

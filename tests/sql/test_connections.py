@@ -29,6 +29,7 @@ from pipeline.db.connection import (
 from pipeline.db.guard import guard
 from pipeline.embedded.postgres import SUPERUSER
 from pipeline.errors import SetupError
+from pipeline.operate import migrate
 from tests.sql.conftest import WORKER_PASSWORD
 
 HOSTILE = {
@@ -250,3 +251,30 @@ async def refused(url: str, sentence: str) -> None:
         assert OPERATOR_VARIABLE in str(operator.value)
     if "password" not in sentence:
         assert "password" not in str(operator.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgres:s3cret@localhost/postgres",
+        "postgresql://postgres:s3cr%ret@localhost/postgres",
+        "postgresql://postgres:pa@s3cret@localhost/postgres",
+    ],
+)
+async def test_what_is_no_address_is_not_quoted_since_it_may_hold_the_password(url):
+    with pytest.raises(SetupError) as refused:
+        await connect(url)
+    assert "s3cr" not in str(refused.value)
+    assert "%40" in str(refused.value)
+
+
+async def test_no_statement_holds_the_workers_password(db):
+    await migrate.apply(db.url("postgres"), worker_password="a password in plain words")
+    seen = await db.all(
+        "select query from pg_catalog.pg_stat_activity union all select query from extensions.pg_stat_statements"
+    )
+    assert not [row for row in seen if "plain words" in row["query"]]
+    url = db.server.url("pipeline_worker", db.name, password="a password in plain words")
+    async with await connect(url):
+        pass
+    await migrate.apply(db.url("postgres"), worker_password=WORKER_PASSWORD)

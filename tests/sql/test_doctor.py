@@ -131,9 +131,27 @@ async def test_what_was_deleted_unseen_is_hidden(db):
     assert [d["name"] for d in living] == [f"{owner}/stays.txt"]
 
 
+async def test_nobody_is_erased_while_most_users_are_not_there(db, unseen):
+    """Storage's rows were restored ahead of Auth's: an erasure would take the files too."""
+    users = [await db.sign_up() for _ in range(3)]
+    for owner in users:
+        await db.upload(owner, "a.txt")
+    await db.run("delete from auth.users where id = any (%s)", users[1:])
+    await db.run("select pipeline.attach()")
+    doctor = Doctor(db.admin)
+    found = await doctor.look()
+    with pytest.raises(SetupError, match="--even-most"):
+        await doctor.fix(found)
+    assert await db.all("select from pipeline.erasures") == []
+    await doctor.fix(found, even_most=True)
+    assert {row["owner_id"] for row in await db.all("select owner_id from pipeline.erasures")} == set(users[1:])
+    for user in users[1:]:  # as the erasure does
+        await remove(db, f"{user}/a.txt")
+
+
 async def test_who_was_deleted_unseen_is_erased(db, unseen):
     await db.run("select pipeline.attach()")
-    gone, softly, stays = [await db.sign_up() for _ in range(3)]
+    gone, softly, stays, _other = [await db.sign_up() for _ in range(4)]
     for owner in (gone, softly, stays):
         await published(db, owner, "a.txt", "one")
         await db.upload(owner, "b.txt")
@@ -151,6 +169,7 @@ async def test_who_was_deleted_unseen_is_erased(db, unseen):
 
 async def test_a_file_of_nobody_is_named_and_stays(db, unseen):
     nobody = uuid.uuid4()
+    await db.sign_up()
     await db.upload("Invoices", "a.txt")
     await db.upload(nobody, "a.txt")
     await db.run("select pipeline.attach()")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -84,3 +87,29 @@ def test_what_cannot_be_read_is_refused_in_the_owners_words(tmp_path: Path, cont
         sniff(file, "owner/file.pdf")
     assert refused.value.message.endswith(".")
     assert str(tmp_path) not in refused.value.message
+
+
+def _zipped(parts: dict[str, bytes]) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"x\n%PDF-1.4" + b"\n" * 65_000,
+        b"x\n%PDF-1.4" + b"\n1" * 30_000,
+        _zipped({"content.xml": b"<a/>", "META-INF/manifest.xml": b"<" + b"a" * 1_000_000}),
+        _zipped({"content.xml": b"<a/>", "META-INF/manifest.xml": b" full-path='/'" * 70_000}),
+    ],
+    ids=["blank lines", "lines of numbers", "a tag without an end", "paths outside of tags"],
+)
+def test_looking_at_a_file_takes_time_in_proportion_to_it(tmp_path: Path, content: bytes):
+    """Each of these took minutes, in the listener itself; such a pattern shows by not ending."""
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    with contextlib.suppress(Permanent):
+        sniff(path, "a.bin")

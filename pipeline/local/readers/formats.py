@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from pipeline.errors import Permanent
-from pipeline.files.archive import check_archive
+from pipeline.files.archive import UNREADABLE, check_archive
 from pipeline.files.ole import CompoundFile, Damaged
 from pipeline.files.sentences import DAMAGED, PROTECTED
 from pipeline.files.sniff import kind_of
@@ -105,7 +105,7 @@ def _is_sound_deck(data: bytes) -> bool:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             parts = [n for n in archive.namelist() if re.fullmatch(r"ppt/(presentation|slides/[^/]+)\.xml", n)]
             return "ppt/presentation.xml" in parts and all(b"</" in archive.read(n)[-200:] for n in parts)
-    except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError):
+    except UNREADABLE:
         return False
 
 

@@ -121,7 +121,7 @@ def from_html(source: str) -> str:
 
 
 def _converted(source: str) -> str:
-    return html2md.convert(source, _OPTIONS).content or ""
+    return html2md.convert(source.encode("utf-8", "replace").decode(), _OPTIONS).content or ""
 
 
 def _parted(source: str, root: _Node) -> str:

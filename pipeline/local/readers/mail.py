@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from email.errors import MessageError
 from email.header import decode_header
 from email.message import Message as Part
 from email.parser import BytesParser
@@ -203,7 +204,7 @@ def _value(raw: object) -> str:
     text = decode(str(raw)[:_MAX_FIELD].encode("utf-8", "surrogateescape"))
     try:
         pieces = [piece if isinstance(piece, str) else _word(piece, charset) for piece, charset in decode_header(text)]
-    except (ValueError, LookupError):
+    except (ValueError, LookupError, MessageError):  # an encoded word that is cut off, say
         pieces = [text]
     return " ".join(clean("".join(pieces)).split())
 

@@ -6,6 +6,7 @@ sheet under a heading that says so. It refuses a sheet whose cells lie far apart
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import re
@@ -13,7 +14,7 @@ import zipfile
 from collections.abc import Callable
 
 from pipeline.errors import Permanent
-from pipeline.files.archive import check_archive
+from pipeline.files.archive import UNREADABLE, check_archive
 from pipeline.files.text import clean, decode
 from pipeline.local.readers.reader import UNPACKED_PER_TEXT, Options, Text, converted
 from pipeline.local.readers.tables import mended
@@ -77,8 +78,9 @@ def read_csv(data: bytes, options: Options, text: Text) -> None:
         delimiter, source = source[4], source[6:]
         if delimiter not in ",;\t|":
             out = io.StringIO()
-            csv.writer(out).writerows(csv.reader(io.StringIO(source), delimiter=delimiter))
-            source = out.getvalue()
+            with contextlib.suppress(csv.Error):  # a field that is too long: as it stands, then
+                csv.writer(out).writerows(csv.reader(io.StringIO(source), delimiter=delimiter))
+                source = out.getvalue()
     text.page(None, mended(converted(source.encode(), "csv")))
 
 
@@ -90,7 +92,7 @@ def _changed(data: bytes, change: Callable[[str, bytes], bytes]) -> bytes:
             if _CHANGEABLE.search(entry.filename):
                 try:
                     before = archive.read(entry)
-                except (zipfile.BadZipFile, EOFError, ValueError):
+                except UNREADABLE:
                     continue  # the converter says what is wrong with it
                 if (after := change(entry.filename, before)) is not before:
                     changed[entry.filename] = after
@@ -101,7 +103,7 @@ def _changed(data: bytes, change: Callable[[str, bytes], bytes]) -> bytes:
             for entry in archive.infolist():
                 try:
                     copy.writestr(entry.filename, changed.get(entry.filename) or archive.read(entry))
-                except (zipfile.BadZipFile, EOFError, ValueError):
+                except UNREADABLE:
                     continue
         return packed.getvalue()
 

@@ -23,7 +23,7 @@ _SKIPPED = frozenset(
 )
 _TITLES = {"title": 1, "h1": 1, "h2": 2, "h3": 3, "heading": 2}
 _BREAKS = frozenset(["br", "tab", "line-break", "empty-line", "cr"])
-_BASE64 = re.compile(r"[A-Za-z0-9+/=\s]{400,}")
+_BASE64 = re.compile(r"(?:[A-Za-z0-9+/=]{60,}\s*){6,}[A-Za-z0-9+/=]*")
 _TAG = re.compile(r"<[^<>]*>")
 _PHRASE = re.compile(r"[^\W\d_]{2,} +[^\W_]")
 _MAX_DEPTH = 10_000
