@@ -19,7 +19,7 @@ _SAY_EVERY = 10_000
 def doctor(
     fix: Annotated[bool, typer.Option("--fix", help="Mend what is found; its counts are told first.")] = False,
     even_most: Annotated[
-        bool, typer.Option("--even-most", help="Hide documents although most of them have lost their file or user.")
+        bool, typer.Option("--even-most", help="Hide documents and erase users even where that is most of them.")
     ] = False,
     db_url: DatabaseOption = None,
     json: JsonOption = False,

@@ -1,6 +1,6 @@
 -- All that the migrations make, part by part: what `pipeline check` compares a database with, and what
 -- `pipeline migrate` puts back. Written by `make catalogue`; a change of the schema is read here as a diff.
--- migrations 1334d025461fe067
+-- migrations 0ee0b2cd6eddb769
 
 --: bucket documents
 --= "private"
@@ -1379,8 +1379,8 @@ comment on function pipeline.by_meaning(pg_catalog.uuid,pipeline.question,pg_cat
 comment on function pipeline.by_words(pg_catalog.uuid,pipeline.question,pg_catalog.text,integer,bigint[]) is 'The best visible passages by BM25, and the BM25 of also. whole: the BM25 of a passage of average length that holds each of the question''s words once.'
 
 --: comment on function pipeline.caller()
---= "Whose rows a request may see: auth.uid(), or null for nobody. That is who signed in anonymously, unless settings.anonymous_sign_ins is on, and who was deleted, for as long as the token is still good. 503 in a project that has lost the triggers which notice a delete."
-comment on function pipeline.caller() is 'Whose rows a request may see: auth.uid(), or null for nobody. That is who signed in anonymously, unless settings.anonymous_sign_ins is on, and who was deleted, for as long as the token is still good. 503 in a project that has lost the triggers which notice a delete.'
+--= "Whose rows a request may see: auth.uid(), or null for nobody. That is who signed in anonymously, unless settings.anonymous_sign_ins is on, and who was deleted, for as long as the token is still good. 503 in a project that has lost one of the triggers that notice uploads and deletes."
+comment on function pipeline.caller() is 'Whose rows a request may see: auth.uid(), or null for nobody. That is who signed in anonymously, unless settings.anonymous_sign_ins is on, and who was deleted, for as long as the token is still good. 503 in a project that has lost one of the triggers that notice uploads and deletes.'
 
 --: comment on function pipeline.cancel(bigint)
 --= "Cancels a job that has not ended and returns its state; a listener that works on it loses the lease."
@@ -1691,8 +1691,8 @@ comment on function pipeline.publish(bigint,integer,smallint,pg_catalog.bytea,pg
 comment on function pipeline.purge(integer) is 'Removes one step of a deleted document''s content, and kept work that no other document of the owner uses. Returns 0 when there is nothing to do now.'
 
 --: comment on function pipeline.put_setting(pg_catalog.text,pg_catalog.text)
---= "Sets a setting for the rest of the transaction. Called stable, as who puts it back before the end of a call is, in all that it tells."
-comment on function pipeline.put_setting(pg_catalog.text,pg_catalog.text) is 'Sets a setting for the rest of the transaction. Called stable, as who puts it back before the end of a call is, in all that it tells.'
+--= "Sets a setting for the rest of the transaction. Declared stable because its callers are, which put the old value back."
+comment on function pipeline.put_setting(pg_catalog.text,pg_catalog.text) is 'Sets a setting for the rest of the transaction. Declared stable because its callers are, which put the old value back.'
 
 --: comment on function pipeline.quoted(pg_catalog.uuid,pg_catalog.text)
 --= "The owner's lexeme as the input of a tsvector or tsquery spells it."

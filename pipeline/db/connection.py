@@ -127,7 +127,7 @@ def parts(url: str, use: Use) -> dict[str, Any]:
             f"{use.variable} is no connection string: postgresql://user:password@host:5432/database. Characters such "
             "as @, :, / and % in the password are written as %40, %3A, %2F and %25."
         ) from None
-    if "@" in str(said.get("host") or ""):
+    if "@" in str(said.get("host") or "")[1:]:  # at its start it names an abstract socket
         raise SetupError(f"{use.variable} holds an @ in its password: write it as %40.")
     if "6543" in str(said.get("port") or os.environ.get("PGPORT", "")).split(","):
         raise SetupError(

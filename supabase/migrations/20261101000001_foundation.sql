@@ -215,7 +215,7 @@ $$;
 comment on function pipeline.caller is
   'Whose rows a request may see: auth.uid(), or null for nobody. That is who signed in anonymously, unless '
   'settings.anonymous_sign_ins is on, and who was deleted, for as long as the token is still good. 503 in a project that '
-  'has lost the triggers which notice a delete.';
+  'has lost one of the triggers that notice uploads and deletes.';
 
 create table pipeline.settings (
   only_row        boolean primary key default true constraint there_is_one_row check (only_row),

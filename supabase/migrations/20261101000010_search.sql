@@ -285,7 +285,7 @@ as $$
   select pg_catalog.set_config($1, $2, true)
 $$;
 comment on function pipeline.put_setting is
-  'Sets a setting for the rest of the transaction. Called stable, as who puts it back before the end of a call is, in all that it tells.';
+  'Sets a setting for the rest of the transaction. Declared stable because its callers are, which put the old value back.';
 
 create function pipeline.nearest_by_index(owner uuid, visible text, wanted integer, query_embedding extensions.vector, space pipeline.spaces)
   returns setof pipeline.neighbour

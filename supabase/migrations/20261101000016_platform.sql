@@ -2,8 +2,8 @@
 --
 -- Triggers on storage.objects and auth.users, policies on storage.objects and realtime.messages, and the bucket's row live
 -- where a dump of our schemas does not reach: a clone, a branch or a restored backup comes without them. So they are one
--- list, `attachments`, and `attach` makes what is missing of it, as often as it is called; `pipeline migrate` puts the
--- parts back one by one. On the platform the creation of a policy locks all tables of Auth and Storage; hence
+-- list, `attachments`, and `attach` makes what is missing of it, as often as it is called: this migration does, and so
+-- does each `pipeline migrate` that finds something missing. On the platform the creation of a policy locks all tables of Auth and Storage; hence
 -- nothing is touched that is there.
 --
 -- Until they are back the project serves nobody what may have been deleted meanwhile: see pipeline.caller().

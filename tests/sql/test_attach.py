@@ -91,3 +91,21 @@ async def test_what_a_request_is_refused_for_is_on_the_list(db):
     body = (await db.one("select prosrc from pg_proc where oid = 'pipeline.caller()'::regprocedure"))["prosrc"]
     for name in ("pipeline_object_deleted", "pipeline_user_deleted"):
         assert name in listed and name in body
+
+
+@pytest.mark.parametrize("how", ["drop trigger {name} on {table}", "alter table {table} disable trigger {name}"])
+async def test_a_project_that_lost_any_of_its_triggers_serves_nobody(db, how):
+    """Whichever it is: the list of attachments and the one that is looked through for each request are the same."""
+    triggers = await db.all("select name, relation from pipeline.attachments() where kind = 'trigger'")
+    assert len(triggers) == 6
+    root = await psycopg.AsyncConnection.connect(db.server.url(SUPERUSER, db.name), autocommit=True)
+    async with root:
+        for trigger in triggers:
+            async with root.transaction(force_rollback=True):
+                await root.execute(how.format(name=trigger["name"], table=trigger["relation"]).encode())
+                with pytest.raises(psycopg.Error) as refused:
+                    async with root.transaction():
+                        await root.execute("select pipeline.caller()")
+                assert refused.value.sqlstate == "PT503", trigger
+                named = await (await root.execute("select name from pipeline.detached()")).fetchall()
+                assert named == [(trigger["name"],)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -174,3 +175,18 @@ async def reads(db) -> dict[str, int]:
         "where schemaname = 'pipeline'"
     )
     return {row["relname"]: row["rows"] for row in rows}
+
+
+async def test_two_who_heal_at_once_take_a_difference_off_once(db):
+    await world(db)
+    await db.run("update pipeline.owners set started = started + 1")
+    other = await db.connect("postgres")
+    step = "select healed from pipeline.heal_owners(null, 1000)"
+    async with other:
+        async with db.admin.transaction():
+            await db.run(step)
+            second = asyncio.create_task(other.execute(step.encode()))
+            await db.waits_for_a_lock(other.info.backend_pid)
+        await second
+    wrong = await db.all("select * from pipeline.invariant_violations where invariant like 'the counters%%'")
+    assert wrong == []

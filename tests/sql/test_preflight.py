@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from pipeline.embedded.postgres import SUPERUSER
+from pipeline.errors import SetupError
 from pipeline.operate import migrate
 from pipeline.operate.preflight import NotReady
 from tests.sql.test_documents import unmigrate
@@ -191,3 +192,10 @@ async def test_names_are_ours_once_the_first_migration_is_applied(bare):
         with pytest.raises(NotReady, match="the schema public") as refused:
             await migrate.preflight(bare.url)
         assert len(refused.value.obstacles) == 1
+
+
+async def test_a_database_of_a_later_release_is_left_as_it_is(db):
+    await migrate.refuse_newer(db.url("postgres"))
+    await db.run("update pipeline.settings set schema_version = schema_version + 1")
+    with pytest.raises(SetupError, match="Migrate with the release that made it"):
+        await migrate.refuse_newer(db.url("postgres"))

@@ -23,7 +23,7 @@ _SKIPPED = frozenset(
 )
 _TITLES = {"title": 1, "h1": 1, "h2": 2, "h3": 3, "heading": 2}
 _BREAKS = frozenset(["br", "tab", "line-break", "empty-line", "cr"])
-_BASE64 = re.compile(r"(?:[A-Za-z0-9+/=]{60,}\s*){6,}[A-Za-z0-9+/=]*")
+_NOT_BASE64 = re.compile(r"[^A-Za-z0-9+/=\s]")
 _TAG = re.compile(r"<[^<>]*>")
 _PHRASE = re.compile(r"[^\W\d_]{2,} +[^\W_]")
 _MAX_DEPTH = 10_000
@@ -89,8 +89,13 @@ class _Collector:
     def flush(self, level: int = 0) -> None:
         line = " ".join("".join(self.run).split()).strip("| ")
         self.run = []
-        if line and not _BASE64.fullmatch(line):
+        if line and not _is_base64(line):
             self.lines.append(f"{'#' * level} {line}" if level and len(line) < 200 else line)
+
+
+def _is_base64(line: str) -> bool:
+    """Whether it is bytes, in lines of 60 characters or more. A speech without a full stop is none: it has words."""
+    return len(line) >= 400 and all(len(word) >= 60 for word in line.split()[:-1]) and _NOT_BASE64.search(line) is None
 
 
 def _local(tag: str) -> str:
