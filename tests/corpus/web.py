@@ -113,6 +113,16 @@ CASES = (
         ("Map", "Knee clinic"),
         absent=("M0",),
     ),
+    Case(  # letters and blanks alone, as encoded bytes are too
+        "speech.xml",
+        lambda: ("<speech><p>" + "we shall go on to the end and " * 40 + "never surrender</p></speech>").encode(),
+        ("never surrender",),
+    ),
+    Case(  # a pattern that looks back would not come to an end
+        "nearly-bytes.xml",
+        lambda: b"<data><a>" + b"QUJD" * 20_000 + b"!</a><b>The gate opens at nine.</b></data>",
+        ("The gate opens at nine",),
+    ),
     Case(
         "a.fb2",
         lambda: (
